@@ -1,0 +1,171 @@
+"""A JSON lines file is a sequence of numbered objects, gzip'd or not, read one at a time.
+
+Every fault is a `DataError` with file, line, field and what was expected. It does not know what the
+objects mean, and it writes nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from exsearch.errors import DataError
+
+SUFFIXES = (".jsonl", ".jsonl.gz")
+_BOM = b"\xef\xbb\xbf"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def check_exists(path: Path, what: str) -> None:
+    """Raise `DataError` with the nearest existing name where `path` is not there."""
+    if path.exists():
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise DataError(f"no such {what}: the folder {folder} does not exist", file=path)
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"check the name; it would be in {folder}"
+    raise DataError(f"no such {what}; {hint}", file=path)
+
+
+def read_lines(path: Path, what: str) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their 1-based numbers; `.gz` is unpacked.
+
+    Raises:
+        DataError: the file is missing, is a folder, can't be read, or is not valid gzip.
+    """
+    check_exists(path, what)
+    if path.is_dir():
+        raise DataError(f"is a folder, expected a {what}", file=path)
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.removeprefix(_BOM) if number == 1 else line
+                if text.strip():
+                    yield number, text
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        where = f"after line {number}" if number else "from the start"
+        raise DataError(f"damaged gzip {where} ({error}); fetch it again", file=path) from error
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror or error}", file=path) from error
+
+
+def read_objects(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file with their 1-based line numbers; blank lines and a BOM may stand.
+
+    Raises:
+        DataError: as `read_lines`, or a line that is not UTF-8, not JSON, or not an object.
+    """
+    for number, line in read_lines(path, what):
+        yield number, parse_object(line, path, number)
+
+
+def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """One line as a JSON object; `DataError` with its place otherwise."""
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        message = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
+        raise DataError(message, file=path, line=number) from error
+    except RecursionError as error:
+        raise DataError("JSON nested too deeply", file=path, line=number) from error
+    except ValueError as error:
+        message = f"not JSON ({error}); expected one object a line"
+        raise DataError(message, file=path, line=number) from error
+    if not isinstance(value, dict):
+        got = describe(value)
+        raise DataError(f"expected a JSON object, got {got}", file=path, line=number)
+    return value
+
+
+class Fields:
+    """The fields of one object, taken out by name and type, with errors that name the place."""
+
+    def __init__(self, values: dict[str, Any], path: Path, line: int | None, prefix: str = ""):
+        self.values = values
+        self.path = path
+        self.line = line
+        self.prefix = prefix
+
+    def fail(self, name: str, expected: str) -> NoReturn:
+        """Raise the `DataError` that says what is wrong with a field."""
+        field = f"{self.prefix}{name}"
+        if name not in self.values:
+            known = ", ".join(list(self.values)[:8]) or "none"
+            message = f'field "{field}" is missing, expected {expected} (fields here: {known})'
+        else:
+            got = describe(self.values[name])
+            message = f'field "{field}" is {got}, expected {expected}'
+        raise DataError(message, file=self.path, line=self.line)
+
+    def text(self, name: str, *, blank: bool = False) -> str:
+        """A required text, `clean`ed, so that it can be written again."""
+        value = self.values.get(name)
+        if not isinstance(value, str) or not (blank or value.strip()):
+            self.fail(name, "text" if blank else "text that is not blank")
+        return clean(value)
+
+    def optional_text(self, name: str) -> str | None:
+        """A text, or None where the field is missing or null."""
+        return None if self.values.get(name) is None else self.text(name, blank=True)
+
+    def id(self, name: str = "id") -> str:
+        """A required id: a text that is not blank, or a whole number."""
+        value = self.values.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if not isinstance(value, str) or not value.strip():
+            self.fail(name, "a text that is not blank, or a whole number")
+        return clean(value)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts; empty where the field is missing or null."""
+        value = self.list(name)
+        for item in value:
+            if not isinstance(item, str):
+                self.fail(name, f"a list of texts only, not one with {describe(item)}")
+        return tuple(clean(item) for item in value)
+
+    def objects(self, name: str) -> list[Fields]:
+        """A list of objects as `Fields`; empty where the field is missing or null."""
+        value = self.list(name)
+        for item in value:
+            if not isinstance(item, dict):
+                self.fail(name, f"a list of objects only, not one with {describe(item)}")
+        return [
+            Fields(item, self.path, self.line, f"{self.prefix}{name}[{i}].")
+            for i, item in enumerate(value)
+        ]
+
+    def list(self, name: str) -> list[Any]:
+        """A list of anything; empty where the field is missing or null."""
+        value = self.values.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.fail(name, "a list")
+        return value
+
+
+def clean(text: str) -> str:
+    r"""The text with lone surrogates (a `\ud800` alone in JSON) replaced: UTF-8 can't hold them."""
+    return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def describe(value: Any) -> str:
+    """A JSON value in a few words, for an error message."""
+    kinds = {type(None): "null", bool: "true or false", int: "a number", float: "a number"}
+    if isinstance(value, str):
+        shown = value if len(value) <= 40 else value[:37] + "..."
+        return f"the text {shown!r}"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return kinds.get(type(value), "an object")

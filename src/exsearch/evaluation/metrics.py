@@ -1,0 +1,133 @@
+"""A metric compares one prediction with the accepted answers, or one search with the gold passages.
+
+The rules are the official ones: KILT's (`eval_downstream.py`), and HotpotQA's where asked. It does
+not average over questions (`score.py`) or judge with a model.
+
+Two cases that the official scripts refuse or leave open: a blank prediction is wrong by every
+metric, also where an accepted answer normalises to nothing (as "The" does); and a question without
+an accepted answer can't be scored, which is a ValueError.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from exsearch.records import Passage
+
+Rules = Literal["kilt", "hotpotqa"]
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+_CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
+
+
+def normalize(text: str) -> str:
+    """Lower case; ASCII punctuation, then the articles a, an, the, then spare white space out.
+
+    Example:
+        >>> normalize("The  Beatles' (U.K.) album")
+        'beatles uk album'
+    """
+    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """1 where the prediction equals an accepted answer after `normalize`, else 0.
+
+    Raises:
+        ValueError: no accepted answer.
+    """
+    return _best(lambda guess, gold: float(guess == gold), prediction, answers)
+
+
+def f1(prediction: str, answers: Sequence[str], rules: Rules = "kilt") -> float:
+    """The best F1 of words, counted with repeats after `normalize`, over the accepted answers.
+
+    With `rules="hotpotqa"` it is 0 where either side is yes, no or noanswer and they differ.
+
+    Raises:
+        ValueError: no accepted answer, or unknown rules.
+    """
+    if rules not in ("kilt", "hotpotqa"):
+        raise ValueError(f"no rules are called {rules!r}; there are kilt and hotpotqa")
+    return _best(_f1_hotpotqa if rules == "hotpotqa" else _f1_words, prediction, answers)
+
+
+def accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """1 where an accepted answer stands in the prediction, both after `normalize`, else 0.
+
+    KILT has no such metric. This is the usual one of published work: containment as a text, not at
+    word boundaries, so that the answer "no" is found in "unknown". Read it beside EM and F1.
+
+    Raises:
+        ValueError: no accepted answer.
+    """
+    return _best(lambda guess, gold: float(bool(gold) and gold in guess), prediction, answers)
+
+
+def recall_by_id(
+    found_ids: Iterable[str], supporting: Sequence[str], k: int | None = None
+) -> float:
+    """The share of the supporting passages that are among the first k found (all where None).
+
+    Raises:
+        ValueError: no supporting passage is known.
+    """
+    wanted = set(supporting)
+    if not wanted:
+        raise ValueError("no supporting passage is known; leave the question out of this recall")
+    return len(wanted.intersection(list(found_ids)[:k])) / len(wanted)
+
+
+def recall_by_answer(
+    passages: Sequence[Passage], answers: Sequence[str], k: int | None = None
+) -> float:
+    """1 where one of the first k passages (all where None) holds an accepted answer, else 0.
+
+    Title and text are searched, after `normalize` and at word boundaries: "US" is not in "Russia".
+
+    Raises:
+        ValueError: no accepted answer.
+    """
+    golds = [f" {gold} " for gold in map(normalize, _accepted(answers)) if gold]
+    for passage in passages[:k]:
+        text = f" {normalize(passage.title)} \n {normalize(passage.text)} "
+        if any(gold in text for gold in golds):
+            return 1.0
+    return 0.0
+
+
+def _accepted(answers: Sequence[str]) -> list[str]:
+    """The answers that are not blank, as KILT keeps them."""
+    answers = [answers] if isinstance(answers, str) else answers
+    accepted = [answer for answer in answers if answer.strip()]
+    if not accepted:
+        raise ValueError("no accepted answer; leave the question out or give it one")
+    return accepted
+
+
+def _best(metric: Callable[[str, str], float], prediction: str, answers: Sequence[str]) -> float:
+    """The best value of a metric of two normalized texts; 0 for a blank prediction."""
+    accepted = _accepted(answers)
+    if not prediction.strip():
+        return 0.0
+    guess = normalize(prediction)
+    return max(metric(guess, normalize(answer)) for answer in accepted)
+
+
+def _f1_words(guess: str, gold: str) -> float:
+    guess_words, gold_words = guess.split(), gold.split()
+    shared = (Counter(guess_words) & Counter(gold_words)).total()
+    if shared == 0:
+        return 0.0
+    precision, recall = shared / len(guess_words), shared / len(gold_words)
+    return 2 * precision * recall / (precision + recall)
+
+
+def _f1_hotpotqa(guess: str, gold: str) -> float:
+    closed = guess in _CLOSED_ANSWERS or gold in _CLOSED_ANSWERS
+    return 0.0 if closed and guess != gold else _f1_words(guess, gold)

@@ -1,0 +1,222 @@
+"""A BM25 index scores passages by the words that they share with a query; rare words count more.
+
+The arithmetic is bm25s' (Lucene's variant: every score is above 0), the words are the analyser's,
+and everything is memory-mapped from one folder. It uses no model and reads no corpus format.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import bm25s
+import numpy as np
+from tqdm import tqdm
+
+from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
+from exsearch.records import Passage
+from exsearch.retrievers.analyser import Analyser
+from exsearch.retrievers.passages import PassageStore, write_passages
+from exsearch.runs import new_folder, verify_folder
+
+K1 = 1.2
+B = 0.75
+TITLE_WEIGHT = 2
+
+_FACTS = "retriever.json"
+_SCORES = "bm25s"
+_VERSION = 1
+_REMEDY = "build it anew with `exsearch index`"
+_HASHED_BYTES = 200_000_000  # a larger index is only checked by size, unless asked
+_QUERY_WORDS = 1024  # a query is cut there, like Lucene's; each word costs a pass over its passages
+
+
+def build_bm25(
+    passages: Iterable[Passage],
+    out: Path | str,
+    *,
+    analyser: Analyser | None = None,
+    k1: float = K1,
+    b: float = B,
+    title_weight: int = TITLE_WEIGHT,
+    progress: bool = True,
+    total: int | None = None,
+) -> int:
+    """Index passages into the folder `out`, whole or not at all, and return their number.
+
+    Passages go to disk as they come and so do their words, 4 bytes each; in memory are the
+    vocabulary, 16 bytes a passage, and about 32 bytes for each distinct word of each passage.
+    `title_weight` is how often the words of the title count; `total` gives the progress bar (on
+    standard error, only on a terminal) its remaining time.
+
+    Raises:
+        DataError: no passage, an id that comes twice, no word in any passage.
+        ConfigError: `out` exists and is no index, or a parameter is out of range.
+    """
+    out = Path(out)
+    if not (k1 >= 0 and 0 <= b <= 1 and title_weight >= 0):
+        given = f"k1={k1}, b={b}, title_weight={title_weight}"
+        raise ConfigError(f"{given}: expected k1 >= 0, 0 <= b <= 1, title_weight >= 0")
+    if out.exists() and not (out / _FACTS).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists and is no index; name another folder")
+    analyser = analyser or Analyser()
+    disable = None if progress else True
+    with new_folder(out) as folder:
+        bar = tqdm(passages, "index", total, unit=" passages", disable=disable)
+        with _WordTable(folder / "words.tmp", disable) as words:
+            for passage in write_passages(bar, folder):
+                title = analyser.words(passage.title) * title_weight
+                words.append(title + analyser.words(passage.text))
+            words.finish()
+            _score(words, k1, b, folder / _SCORES)
+        facts = {"kind": "bm25", "version": _VERSION, "passages": len(words)}
+        facts |= {"title_weight": title_weight, "analyser": analyser.settings()}
+        (folder / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        return len(words)
+
+
+def _score(words: _WordTable, k1: float, b: float, folder: Path) -> None:
+    """Let bm25s compute every score once, from the word table on disk."""
+    if not words.vocab:
+        raise DataError("no passage has a word to index: only stopwords or signs in all of them")
+    index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy", csc_backend="numpy")
+    index.index(words, create_empty_token=False, show_progress=False)  # pyright: ignore[reportArgumentType]
+    index.save(folder, show_progress=False)
+
+
+class _WordTable:
+    """The word numbers of every passage, on disk; bm25s reads it as its tokenized corpus."""
+
+    def __init__(self, path: Path, disable_progress: bool | None):
+        self.vocab: dict[str, int] = {}
+        self._path = path
+        self._file = path.open("wb")
+        self._ends = array("q", [0])
+        self._numbers = np.empty(0, dtype=np.int32)
+        self._disable = disable_progress
+
+    def __enter__(self) -> _WordTable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._numbers = np.empty(0, dtype=np.int32)
+        self._path.unlink()
+
+    @property
+    def ids(self) -> _WordTable:
+        return self
+
+    def append(self, words: list[str]) -> None:
+        vocab = self.vocab
+        numbers = array("i", [vocab.setdefault(word, len(vocab)) for word in words])
+        numbers.tofile(self._file)
+        self._ends.append(self._ends[-1] + len(numbers))
+
+    def finish(self) -> None:
+        self._file.close()
+        if self._ends[-1]:
+            self._numbers = np.memmap(self._path, dtype=np.int32, mode="r")
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Called three times by bm25s: lengths, passages a word, scores."""
+        rows = range(len(self))
+        for row in tqdm(rows, "score", unit=" passages", leave=False, disable=self._disable):
+            yield self._numbers[self._ends[row] : self._ends[row + 1]].tolist()
+
+
+class Bm25Retriever:
+    """A BM25 index on disk, open for searching; a few threads may share it.
+
+    Example:
+        >>> retriever = Bm25Retriever.open(path)  # doctest: +SKIP
+        >>> [passage.title for passage in retriever.search(["Who wrote Dune?"], k=5)[0]]
+    """
+
+    def __init__(self, index: bm25s.BM25, store: PassageStore, analyser: Analyser):
+        self._index = index
+        self._store = store
+        self.analyser = analyser
+
+    @classmethod
+    def open(cls, path: Path | str, *, hashes: bool | None = None) -> Bm25Retriever:
+        """Open the index that `build_bm25` wrote; sizes are always checked against its manifest.
+
+        `hashes` also reads and checks the content; None does so for less than 200 MB.
+
+        Raises:
+            IndexDamagedError: the folder or a file is missing or altered.
+        """
+        path = Path(path)
+        if hashes is None:
+            size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+            hashes = size < _HASHED_BYTES
+        verify_folder(path, IndexDamagedError, hashes=hashes, remedy=_REMEDY)
+        try:
+            facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
+            if facts["kind"] != "bm25" or facts["version"] != _VERSION:
+                raise ValueError(f"kind {facts['kind']!r}, version {facts['version']}")
+            analyser = Analyser(**facts["analyser"])
+            index = bm25s.BM25.load(path / _SCORES, mmap=True, show_progress=False)
+            retriever = cls(index, PassageStore(path), analyser)
+            retriever._check_sizes(facts)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            message = f"{path}: not an index that this exsearch can read ({error}); {_REMEDY}"
+            raise IndexDamagedError(message) from error
+        return retriever
+
+    def _check_sizes(self, facts: dict[str, Any]) -> None:
+        scores = self._index.scores
+        numbers = {facts["passages"], len(self._store), scores["num_docs"]}
+        if len(numbers) != 1 or len(scores["indptr"]) != len(self._index.vocab_dict) + 1:
+            raise ValueError("its files do not belong together")
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def passage(self, passage_id: str) -> Passage | None:
+        """The passage with this id, without a score; None where there is none."""
+        return self._store.find(passage_id)
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """The best k passages a query, best first; of equal scores the earlier in the corpus.
+
+        Only passages that share a word with the query are returned: none for an empty query or one
+        of stopwords only. A query is cut after 1,024 words.
+
+        Raises:
+            RetrieverError: a passage can't be read.
+            ValueError: `k` is below 1.
+        """
+        if isinstance(queries, str):
+            raise TypeError("search takes a list of queries, got one text: write [query]")
+        if k < 1:
+            raise ValueError(f"k is {k}, expected 1 or more passages")
+        try:
+            return [self._search_one(query, k) for query in queries]
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise RetrieverError(f"the BM25 search failed: {error}; {_REMEDY}") from error
+
+    def _search_one(self, query: str, k: int) -> list[Passage]:
+        words = self._index.get_tokens_ids(self.analyser.words(query)[:_QUERY_WORDS])
+        if not words:
+            return []
+        scores = self._index.get_scores_from_ids(words)  # (passages,)
+        hits = []
+        for number in _best(scores, k):
+            passage = self._store[int(number)]
+            hits.append(Passage(passage.id, passage.title, passage.text, float(scores[number])))
+        return hits
+
+
+def _best(scores: np.ndarray, k: int) -> np.ndarray:
+    """The numbers of the k highest scores above 0, highest first, then the lower number."""
+    floor = 0.0 if k >= len(scores) else np.partition(scores, len(scores) - k)[len(scores) - k]
+    found = np.flatnonzero((scores >= floor) & (scores > 0))
+    return found[np.argsort(-scores[found], kind="stable")][:k]
