@@ -6,6 +6,7 @@ objects mean, and it writes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gzip
 import json
@@ -13,12 +14,12 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 from exsearch.errors import DataError
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -35,8 +36,9 @@ def check_exists(path: Path, what: str) -> None:
     raise DataError(f"no such {what}; {hint}", file=path)
 
 
-def read_lines(path: Path, what: str) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that are not blank, with their 1-based numbers; `.gz` is unpacked.
+@contextlib.contextmanager
+def open_source(path: Path, what: str) -> Iterator[IO[bytes]]:
+    """Open a file for reading bytes, `.gz` unpacked, with every fault as a `DataError`.
 
     Raises:
         DataError: the file is missing, is a folder, can't be read, or is not valid gzip.
@@ -44,16 +46,11 @@ def read_lines(path: Path, what: str) -> Iterator[tuple[int, bytes]]:
     check_exists(path, what)
     if path.is_dir():
         raise DataError(f"is a folder, expected a {what}", file=path)
-    number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                text = line.removeprefix(_BOM) if number == 1 else line
-                if text.strip():
-                    yield number, text
+            yield cast("IO[bytes]", file)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        where = f"after line {number}" if number else "from the start"
-        raise DataError(f"damaged gzip {where} ({error}); fetch it again", file=path) from error
+        raise DataError(f"damaged gzip ({error}); fetch it again", file=path) from error
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror or error}", file=path) from error
 
@@ -62,10 +59,13 @@ def read_objects(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON objects of a file with their 1-based line numbers; blank lines and a BOM may stand.
 
     Raises:
-        DataError: as `read_lines`, or a line that is not UTF-8, not JSON, or not an object.
+        DataError: as `open_source`, or a line that is not UTF-8, not JSON, or not an object.
     """
-    for number, line in read_lines(path, what):
-        yield number, parse_object(line, path, number)
+    with open_source(path, what) as file:
+        for number, line in enumerate(file, start=1):
+            text = line.removeprefix(BOM) if number == 1 else line
+            if text.strip():
+                yield number, parse_object(text, path, number)
 
 
 def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Fields:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of texts; empty where the field is missing or null."""
-        value = self.list(name)
+        value = self.items(name)
         for item in value:
             if not isinstance(item, str):
                 self.fail(name, f"a list of texts only, not one with {describe(item)}")
@@ -136,7 +136,7 @@ class Fields:
 
     def objects(self, name: str) -> list[Fields]:
         """A list of objects as `Fields`; empty where the field is missing or null."""
-        value = self.list(name)
+        value = self.items(name)
         for item in value:
             if not isinstance(item, dict):
                 self.fail(name, f"a list of objects only, not one with {describe(item)}")
@@ -145,7 +145,7 @@ class Fields:
             for i, item in enumerate(value)
         ]
 
-    def list(self, name: str) -> list[Any]:
+    def items(self, name: str) -> list[Any]:
         """A list of anything; empty where the field is missing or null."""
         value = self.values.get(name)
         if value is None:

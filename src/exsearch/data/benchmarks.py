@@ -1,0 +1,151 @@
+"""A benchmark item is one question of an official file, with its passages, turned into ours.
+
+It does not read or write files, but for 2WikiMultihopQA's aliases (`formats.py` does).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from exsearch.data.json_lines import Fields, clean, read_objects
+from exsearch.records import Passage
+
+NO_GOLD = "questions written without `supporting`: a gold passage is not in the file"
+NO_TEXT = "passages without text left out"
+NO_ANSWER = "unanswerable questions left out"
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A question as one JSON object (None: left out), its passages, and what was incomplete."""
+
+    question: dict[str, Any] | None
+    passages: tuple[Passage, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def from_hotpotqa(item: Fields) -> Converted:
+    """An item of `_id, question, answer, supporting_facts [[title, i]], context [[title, [text]]]`.
+
+    The test files have neither answer nor supporting facts.
+    """
+    answer = item.optional_text("answer")
+    return _with_context(item, (answer,) if answer else (), "hotpotqa", "hp")
+
+
+def from_2wikimultihopqa(item: Fields, aliases: Mapping[str, tuple[str, ...]]) -> Converted:
+    """An item as HotpotQA's, with `evidences` triples, and `answer_id` where aliases are known."""
+    answer = item.optional_text("answer")
+    others = aliases.get(item.optional_text("answer_id") or "", ())
+    accepted = tuple(dict.fromkeys((answer, *others))) if answer else ()
+    converted = _with_context(item, accepted, "2wikimultihopqa", "2w")
+    evidences = item.items("evidences")
+    if converted.question is not None and evidences:
+        converted.question["evidences"] = evidences
+    return converted
+
+
+def _with_context(item: Fields, answers: tuple[str, ...], dataset: str, prefix: str) -> Converted:
+    """What HotpotQA and 2WikiMultihopQA share: passages as lists of sentences, gold by title."""
+    by_title: dict[str, Passage] = {}
+    passages, notes = [], []
+    for title, sentences in (_pair(item, "context", entry) for entry in item.items("context")):
+        if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
+            item.fail("context", f"a list of texts after the title {title!r}")
+        text = " ".join(s.strip() for s in sentences if s.strip())
+        if not text:
+            notes.append(NO_TEXT)
+            continue
+        passages.append(_passage(prefix, title, text))
+        by_title.setdefault(title, passages[-1])
+    facts = item.items("supporting_facts")
+    titles = list(dict.fromkeys(_pair(item, "supporting_facts", fact)[0] for fact in facts))
+    supporting = [by_title[title].id for title in titles if title in by_title]
+    if len(supporting) < len(titles):
+        supporting = []
+        notes.append(NO_GOLD)
+    question = _question(item, item.id("_id"), answers, supporting, dataset)
+    return Converted(question, tuple(passages), tuple(notes))
+
+
+def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
+    """2WikiMultihopQA's `id_aliases.json`, in truth JSON lines: other names by Wikidata id."""
+    aliases = {}
+    for line, values in read_objects(path, "alias file"):
+        fields = Fields(values, path, line)
+        aliases[fields.id("Q_id")] = fields.texts("aliases") + fields.texts("demonyms")
+    return aliases
+
+
+def from_musique(item: Fields) -> Converted:
+    """An item of `id, question, answer, answer_aliases, paragraphs, question_decomposition`.
+
+    The test file has the paragraphs only. MuSiQue-Full's unanswerable questions are left out.
+    """
+    if item.values.get("answerable") is False:
+        return Converted(None, notes=(NO_ANSWER,))
+    by_index: dict[int, Passage] = {}
+    supporting: list[str] = []
+    for entry in item.objects("paragraphs"):
+        index = entry.values.get("idx")
+        if not isinstance(index, int):
+            entry.fail("idx", "a whole number")
+        passage = _passage("mq", entry.text("title", blank=True), entry.text("paragraph_text"))
+        by_index[index] = passage
+        if entry.values.get("is_supporting") is True and passage.id not in supporting:
+            supporting.append(passage.id)
+    answer = item.optional_text("answer")
+    accepted = tuple(dict.fromkeys((answer, *item.texts("answer_aliases")))) if answer else ()
+    question = _question(item, item.id(), accepted, supporting, "musique")
+    hops = [_hop(entry, by_index) for entry in item.objects("question_decomposition")]
+    if hops:
+        question["decomposition"] = hops
+    return Converted(question, tuple(by_index.values()))
+
+
+def from_nq_open(item: Fields, question_id: str) -> Converted:
+    """An item of `question, answer [texts]`; the file has neither ids nor passages."""
+    accepted = item.texts("answer")
+    question = {"id": question_id, "question": item.text("question"), "answers": list(accepted)}
+    return Converted({**question, "dataset": "nq-open"})
+
+
+def _question(
+    item: Fields, question_id: str, answers: tuple[str, ...], supporting: list[str], dataset: str
+) -> dict[str, Any]:
+    question: dict[str, Any] = {"id": question_id, "question": item.text("question")}
+    question |= {"answers": list(answers)} if answers else {}
+    question |= {"supporting": supporting} if supporting else {}
+    for name in ("type", "level"):
+        value = item.optional_text(name)
+        question |= {name: value} if value else {}
+    return {**question, "dataset": dataset}
+
+
+def _hop(entry: Fields, by_index: Mapping[int, Passage]) -> dict[str, Any]:
+    hop: dict[str, Any] = {
+        "question": entry.text("question"),
+        "answer": entry.text("answer", blank=True),
+    }
+    index = entry.values.get("paragraph_support_idx")
+    if index is None:
+        return hop
+    if index not in by_index:
+        entry.fail("paragraph_support_idx", "the idx of one of the paragraphs")
+    return {**hop, "support_id": by_index[index].id}
+
+
+def _pair(item: Fields, name: str, entry: Any) -> tuple[str, Any]:
+    if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+        item.fail(name, "a list of pairs that begin with a title")
+    return clean(entry[0]), entry[1]
+
+
+def _passage(prefix: str, title: str, text: str) -> Passage:
+    text = clean(text)
+    digest = hashlib.blake2b(f"{title}\0{text}".encode(), digest_size=8).hexdigest()
+    return Passage(id=f"{prefix}-{digest}", title=title, text=text)
