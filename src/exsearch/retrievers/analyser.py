@@ -6,9 +6,10 @@ count or score.
 
 from __future__ import annotations
 
-import dataclasses
 import re
+import threading
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 import Stemmer
@@ -27,40 +28,54 @@ ENGLISH_STOPWORDS = tuple(_ENGLISH.split())
 _WORD = re.compile(r"[^\W_]+")
 
 
-@dataclasses.dataclass(frozen=True)
 class Analyser:
     """Lower case, accents off, words, stopwords out, stems: the steps in this order.
+
+    `stemmer` is a Snowball algorithm, or "" for none; a word is cut at `max_word_length` letters,
+    so that what is no word can't bloat the index; `version` is that of the steps. Threads may
+    share it.
 
     Example:
         >>> Analyser().words("Who directed the Cafés of São Paulo?")
         ['direct', 'cafe', 'sao', 'paulo']
     """
 
-    stemmer: str = "english"  # a Snowball algorithm, or "" for none
-    stopwords: tuple[str, ...] = ENGLISH_STOPWORDS
-    max_word_length: int = 64  # longer ones are no words; cut, so that they can't bloat the index
-    version: int = 1  # of the steps, not of the settings
-
-    def __post_init__(self) -> None:
-        if self.version != 1:
-            raise ValueError(f"analyser version {self.version} is newer than this exsearch")
-        if self.stemmer and self.stemmer not in Stemmer.algorithms():
-            raise ValueError(f"no Snowball stemmer is called {self.stemmer!r}")
-        object.__setattr__(self, "stopwords", tuple(self.stopwords))
-        object.__setattr__(self, "_stopwords", frozenset(self.stopwords))
-        stem = Stemmer.Stemmer(self.stemmer).stemWords if self.stemmer else list
-        object.__setattr__(self, "_stem", stem)
+    def __init__(
+        self,
+        stemmer: str = "english",
+        stopwords: Iterable[str] = ENGLISH_STOPWORDS,
+        max_word_length: int = 64,
+        version: int = 1,
+    ):
+        if version != 1:
+            raise ValueError(f"analyser version {version}: this exsearch knows version 1")
+        if stemmer and stemmer not in Stemmer.algorithms():
+            raise ValueError(f"no Snowball stemmer is called {stemmer!r}")
+        self.stemmer = stemmer
+        self.stopwords = frozenset(stopwords)
+        self.max_word_length = max_word_length
+        self.version = version
+        self._stem = Stemmer.Stemmer(stemmer).stemWords if stemmer else list
+        self._lock = threading.Lock()  # a stemmer has one buffer of its own
 
     def words(self, text: str) -> list[str]:
         """The words of a text, in order and with repeats; none for a text of stopwords only."""
-        stopwords: frozenset[str] = self._stopwords  # pyright: ignore[reportAttributeAccessIssue]
-        longest = self.max_word_length
-        found = [word[:longest] for word in _WORD.findall(fold(text)) if word not in stopwords]
-        return self._stem(found)  # pyright: ignore[reportAttributeAccessIssue]
+        found = [
+            word[: self.max_word_length]
+            for word in _WORD.findall(fold(text))
+            if word not in self.stopwords
+        ]
+        with self._lock:
+            return self._stem(found)
 
     def settings(self) -> dict[str, Any]:
-        """What `Analyser(**settings)` needs to be this analyser again."""
-        return dataclasses.asdict(self)
+        """What `Analyser(**settings)` needs to be this analyser again, as JSON has it."""
+        return {
+            "stemmer": self.stemmer,
+            "stopwords": sorted(self.stopwords),
+            "max_word_length": self.max_word_length,
+            "version": self.version,
+        }
 
 
 def fold(text: str) -> str:

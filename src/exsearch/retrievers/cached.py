@@ -1,0 +1,70 @@
+"""A cached retriever remembers what it found, so that a repeated sub-query costs nothing.
+
+Samples of one question often ask the same. It keeps the latest searches in memory and nothing on
+disk; an error is never kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from exsearch.errors import RetrieverError
+from exsearch.records import Passage
+from exsearch.retrievers.base import Retriever
+
+
+class CachedRetriever:
+    """A retriever in front of another; `hits` and `misses` count queries. Threads may share it.
+
+    A query that comes twice in one batch is searched once and counts as one miss and one hit.
+    """
+
+    def __init__(self, inner: Retriever, entries: int = 100_000):
+        if entries < 1:
+            raise ValueError(f"entries is {entries}, expected 1 or more")
+        self.inner = inner
+        self.entries = entries
+        self.hits = 0
+        self.misses = 0
+        self._found: OrderedDict[tuple[str, int], tuple[Passage, ...]] = OrderedDict()
+        self._lock = threading.Lock()  # held for the table only, never while searching
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        """As the inner retriever; only queries not seen lately reach it, in one batch.
+
+        Raises:
+            RetrieverError: the inner search failed, or gave another number of lists than asked.
+        """
+        known = self._recall(queries, k)
+        missing = [query for query in dict.fromkeys(queries) if query not in known]
+        if missing:
+            found = self.inner.search(missing, k)
+            if len(found) != len(missing):
+                counts = f"{len(found)} lists for {len(missing)} queries"
+                raise RetrieverError(f"{type(self.inner).__name__} gave {counts}")
+            new = {query: tuple(list_) for query, list_ in zip(missing, found, strict=True)}
+            self._remember(new, k)
+            known |= new
+        with self._lock:
+            self.misses += len(missing)
+            self.hits += len(queries) - len(missing)
+        return [list(known[query]) for query in queries]
+
+    def _recall(self, queries: Sequence[str], k: int) -> dict[str, tuple[Passage, ...]]:
+        known = {}
+        with self._lock:
+            for query in queries:
+                if (query, k) in self._found:
+                    self._found.move_to_end((query, k))
+                    known[query] = self._found[query, k]
+        return known
+
+    def _remember(self, new: dict[str, tuple[Passage, ...]], k: int) -> None:
+        with self._lock:
+            for query, passages in new.items():
+                self._found[query, k] = passages
+                self._found.move_to_end((query, k))
+            while len(self._found) > self.entries:
+                self._found.popitem(last=False)
