@@ -1,0 +1,88 @@
+"""A score is the mean of each metric over all questions, with how sure it is.
+
+Every question counts: one without a prediction is wrong, and the number of these is told. It does
+not make predictions, and works on any file of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from exsearch.data.json_lines import Fields, read_objects
+from exsearch.errors import DataError
+from exsearch.evaluation.metrics import Rules, accuracy, exact_match, f1
+from exsearch.evaluation.significance import bootstrap_interval
+from exsearch.records import Question
+
+
+def load_predictions(path: Path | str) -> dict[str, str]:
+    """Predicted answers by question id, from lines of `{"id", "prediction"}`, `.gz` or not.
+
+    A prediction may be blank (it counts as wrong), but not be missing.
+
+    Raises:
+        DataError: the file is missing or empty, a line is not as above, or an id comes twice.
+    """
+    path = Path(path)
+    predictions: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for number, values in read_objects(path, "prediction file"):
+        fields = Fields(values, path, number)
+        question_id = fields.id()
+        if question_id in lines:
+            message = f'id "{question_id}" is also on line {lines[question_id]}; ids must differ'
+            raise DataError(message, file=path, line=number)
+        lines[question_id] = number
+        predictions[question_id] = fields.text("prediction", blank=True)
+    if not predictions:
+        raise DataError('no prediction in it; expected lines of {"id", "prediction"}', file=path)
+    return predictions
+
+
+def score_predictions(
+    questions: Sequence[Question],
+    predictions: Mapping[str, str],
+    rules: Rules = "kilt",
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """EM, F1 and accuracy over all questions, as shares of 1, with their 95 % intervals.
+
+    Returns:
+        `{"n", "em", "f1", "acc", "ci95": {"em": [low, high], "f1": .., "acc": ..}, "missing"}`,
+        where `missing` counts the questions without a prediction.
+
+    Raises:
+        DataError: no question, a question without an accepted answer, or a prediction for an id
+            that no question has.
+        ValueError: unknown rules.
+    """
+    _check(questions, predictions)
+    guesses = [(predictions.get(q.id, ""), q.answers) for q in questions]
+    values = {
+        "em": [exact_match(guess, answers) for guess, answers in guesses],
+        "f1": [f1(guess, answers, rules) for guess, answers in guesses],
+        "acc": [accuracy(guess, answers) for guess, answers in guesses],
+    }
+    return {
+        "n": len(questions),
+        **{name: sum(each) / len(each) for name, each in values.items()},
+        "ci95": {name: list(bootstrap_interval(v, seed=seed)) for name, v in values.items()},
+        "missing": sum(question.id not in predictions for question in questions),
+    }
+
+
+def _check(questions: Sequence[Question], predictions: Mapping[str, str]) -> None:
+    if not questions:
+        raise DataError("no question to score")
+    unanswered = [q.id for q in questions if not q.distinct_answers]
+    if unanswered:
+        message = f'question "{unanswered[0]}" has no accepted answer ({len(unanswered)} in all)'
+        raise DataError(f"{message}; only questions with answers can be scored")
+    known = {question.id for question in questions}
+    unknown = [question_id for question_id in predictions if question_id not in known]
+    if unknown:
+        message = f'a prediction is for "{unknown[0]}", which no question has as its id'
+        raise DataError(f"{message} ({len(unknown)} such); is it the file of another split?")
