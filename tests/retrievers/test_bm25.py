@@ -7,6 +7,7 @@ import math
 import threading
 from collections import Counter
 
+import bm25s
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,9 +18,10 @@ from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
 from exsearch.records import Passage
+from exsearch.retrievers import bm25_scores
 from exsearch.retrievers.analyser import Analyser
 from exsearch.retrievers.base import Retriever
-from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
+from exsearch.retrievers.bm25 import K1, B, Bm25Retriever, build_bm25
 from exsearch.runs import MANIFEST
 
 PASSAGES = [
@@ -83,6 +85,26 @@ def test_scores_equal_independent_implementations(tmp_path, reference, k1, b, ti
         assert {p.id for p in found} == expected.keys()
         for passage in found:
             assert passage.score == pytest.approx(expected[passage.id], rel=1e-5)
+
+
+def test_saved_scores_are_those_that_bm25s_itself_computes(tmp_path):
+    build_bm25(PASSAGES, tmp_path / "index", title_weight=1)
+    ours = bm25s.BM25.load(tmp_path / "index" / "bm25s")
+    theirs = bm25s.BM25(k1=K1, b=B, method="lucene")
+    words = [Analyser().words(f"{p.title} {p.text}") for p in PASSAGES]
+    theirs.index(words, create_empty_token=False, show_progress=False)
+    assert ours.vocab_dict.keys() == theirs.vocab_dict.keys()
+    for word in ours.vocab_dict:
+        assert ours.get_scores([word]) == pytest.approx(theirs.get_scores([word]), rel=1e-5)
+
+
+@pytest.mark.parametrize("words", [1, 5, 17])
+def test_the_size_of_the_chunks_changes_no_byte(tmp_path, monkeypatch, words):
+    build_bm25(PASSAGES, tmp_path / "whole")
+    monkeypatch.setattr(bm25_scores, "CHUNK_WORDS", words)
+    build_bm25(PASSAGES, tmp_path / "chunks")
+    manifests = [(tmp_path / name / MANIFEST).read_text() for name in ("whole", "chunks")]
+    assert manifests[0] == manifests[1]
 
 
 def test_it_is_a_retriever_that_gives_whole_passages(retriever):
@@ -207,7 +229,8 @@ def test_a_failed_build_keeps_the_old_index(index):
     with pytest.raises(DataError, match="bad line"):
         build_bm25(broken(), index)
     assert len(Bm25Retriever.open(index)) == len(PASSAGES)
-    build_bm25(PASSAGES[:2], index)
+    (index / "retriever.json").unlink()
+    build_bm25(PASSAGES[:2], index)  # a damaged index is replaced as well
     assert len(Bm25Retriever.open(index)) == 2
 
 

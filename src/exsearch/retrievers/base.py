@@ -16,11 +16,10 @@ class Retriever(Protocol):
     """What a rollout needs of a search."""
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """One list a query, best first, each passage with its `score`; at most k, fewer or none
-        where fewer match.
+        """One list a query, best first, each passage with its `score`; at most k, fewer may match.
 
         Raises:
             RetrieverError: the search failed. An empty list means that nothing matches, never that
                 something went wrong.
-        """  # noqa: D205
+        """
         ...

@@ -7,8 +7,8 @@ and everything is memory-mapped from one folder. It uses no model and reads no c
 from __future__ import annotations
 
 import json
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
 from exsearch.records import Passage
 from exsearch.retrievers.analyser import Analyser
+from exsearch.retrievers.bm25_scores import WordTable, compute_scores
 from exsearch.retrievers.passages import PassageStore, write_passages
 from exsearch.runs import new_folder, verify_folder
 
@@ -47,10 +48,9 @@ def build_bm25(
 ) -> int:
     """Index passages into the folder `out`, whole or not at all, and return their number.
 
-    Passages go to disk as they come and so do their words, 4 bytes each; in memory are the
-    vocabulary, 16 bytes a passage, and about 32 bytes for each distinct word of each passage.
-    `title_weight` is how often the words of the title count; `total` gives the progress bar (on
-    standard error, only on a terminal) its remaining time.
+    Passages and their words go to disk as they come; in memory are the vocabulary, some 60 bytes a
+    passage, and a fixed 100 MB. `title_weight` is how often the words of the title count; `total`
+    gives the progress bar (on standard error, only on a terminal) its remaining time.
 
     Raises:
         DataError: no passage, an id that comes twice, no word in any passage.
@@ -60,75 +60,35 @@ def build_bm25(
     if not (k1 >= 0 and 0 <= b <= 1 and title_weight >= 0):
         given = f"k1={k1}, b={b}, title_weight={title_weight}"
         raise ConfigError(f"{given}: expected k1 >= 0, 0 <= b <= 1, title_weight >= 0")
-    if out.exists() and not (out / _FACTS).is_file() and (not out.is_dir() or any(out.iterdir())):
+    ours = (out / _FACTS).is_file() or (out / _SCORES).is_dir()  # also a damaged one
+    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is no index; name another folder")
     analyser = analyser or Analyser()
     disable = None if progress else True
     with new_folder(out) as folder:
-        bar = tqdm(passages, "index", total, unit=" passages", disable=disable)
-        with _WordTable(folder / "words.tmp", disable) as words:
+        with (
+            tempfile.TemporaryDirectory(dir=folder) as scratch,
+            tqdm(passages, "index", total, unit=" passages", disable=disable) as bar,
+            WordTable(Path(scratch) / "words") as words,
+        ):
             for passage in write_passages(bar, folder):
                 title = analyser.words(passage.title) * title_weight
                 words.append(title + analyser.words(passage.text))
-            words.finish()
-            _score(words, k1, b, folder / _SCORES)
+            if not words.vocab:
+                raise DataError("no passage has a word to index: only stopwords or signs in all")
+            scores = compute_scores(words, k1, b, Path(scratch), disable_progress=disable)
+            _save_scores(words, k1, b, folder / _SCORES, scores)
         facts = {"kind": "bm25", "version": _VERSION, "passages": len(words)}
         facts |= {"title_weight": title_weight, "analyser": analyser.settings()}
         (folder / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         return len(words)
 
 
-def _score(words: _WordTable, k1: float, b: float, folder: Path) -> None:
-    """Let bm25s compute every score once, from the word table on disk."""
-    if not words.vocab:
-        raise DataError("no passage has a word to index: only stopwords or signs in all of them")
+def _save_scores(words: WordTable, k1: float, b: float, folder: Path, scores: Any) -> None:
+    """Write the scores as bm25s does, so that it can read them."""
     index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy", csc_backend="numpy")
-    index.index(words, create_empty_token=False, show_progress=False)  # pyright: ignore[reportArgumentType]
+    index.scores, index.vocab_dict, index.nonoccurrence_array = scores, words.vocab, None
     index.save(folder, show_progress=False)
-
-
-class _WordTable:
-    """The word numbers of every passage, on disk; bm25s reads it as its tokenized corpus."""
-
-    def __init__(self, path: Path, disable_progress: bool | None):
-        self.vocab: dict[str, int] = {}
-        self._path = path
-        self._file = path.open("wb")
-        self._ends = array("q", [0])
-        self._numbers = np.empty(0, dtype=np.int32)
-        self._disable = disable_progress
-
-    def __enter__(self) -> _WordTable:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._numbers = np.empty(0, dtype=np.int32)
-        self._path.unlink()
-
-    @property
-    def ids(self) -> _WordTable:
-        return self
-
-    def append(self, words: list[str]) -> None:
-        vocab = self.vocab
-        numbers = array("i", [vocab.setdefault(word, len(vocab)) for word in words])
-        numbers.tofile(self._file)
-        self._ends.append(self._ends[-1] + len(numbers))
-
-    def finish(self) -> None:
-        self._file.close()
-        if self._ends[-1]:
-            self._numbers = np.memmap(self._path, dtype=np.int32, mode="r")
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Called three times by bm25s: lengths, passages a word, scores."""
-        rows = range(len(self))
-        for row in tqdm(rows, "score", unit=" passages", leave=False, disable=self._disable):
-            yield self._numbers[self._ends[row] : self._ends[row + 1]].tolist()
 
 
 class Bm25Retriever:
