@@ -1,0 +1,1 @@
+"""The agent turns questions into trajectories: it thinks, searches, records, and answers."""

@@ -1,0 +1,114 @@
+"""A recipe file is TOML that fills a tree of dataclasses; what can't be used is said in one line.
+
+The dataclasses live beside what they configure. This module reads, overrides, checks and writes them;
+it knows none of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from exsearch.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def load_config(config_type: type[Config], file: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a TOML file into `config_type`, then apply `key.sub=value` overrides.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key (with the nearest one), a wrong value.
+    """
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such recipe") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{file}: a folder, expected a recipe file (.toml)") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from None
+    for override in overrides:
+        _override(values, override)
+    return parse_config(config_type, values, place=str(file))
+
+
+def parse_config(config_type: type[Config], values: Mapping[str, Any], *, place: str) -> Config:
+    """Plain values as `config_type`.
+
+    Raises:
+        ConfigError: an unknown key or a value of the wrong type, with its place.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    _check_keys(config_type, values, place, "")
+    try:
+        return TypeAdapter(config_type).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        raise ConfigError(f"{place}: {key}: {first['msg']}{got}") from None
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A config as plain JSON values; infinities as text."""
+    from pydantic import TypeAdapter
+
+    return json.loads(
+        json.dumps(TypeAdapter(type(config)).dump_python(config), default=str),
+        parse_constant=lambda text: {"Infinity": "inf", "-Infinity": "-inf"}.get(text, "nan"),
+    )
+
+
+def first_difference(old: Any, new: Any, key: str = "") -> str | None:
+    """The first key whose value differs between two plain configs, with both; None if equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(n for n in new if n not in old)]:
+            place = f"{key}.{name}" if key else name
+            found = first_difference(old.get(name), new.get(name), place)
+            if found:
+                return found
+        return None
+    return None if old == new else f"{key} was {old!r}, is now {new!r}"
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(
+            f"--set {override}: expected key=value, such as m_step.learning_rate=1e-5"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # plain text needs no quotes on a command line
+    for part in parts[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: {part} is a value, not a section")
+    values[parts[-1]] = value
+
+
+def _check_keys(config_type: Any, values: Any, place: str, prefix: str) -> None:
+    if not (dataclasses.is_dataclass(config_type) and isinstance(values, Mapping)):
+        return
+    hints = get_type_hints(config_type)
+    for key, value in values.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.5)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(hints)}"
+            raise ConfigError(f"{place}: unknown key {prefix}{key}; {hint}")
+        for inner in _alternatives(hints[key]):
+            _check_keys(inner, value, place, f"{prefix}{key}.")
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)

@@ -1,0 +1,129 @@
+"""An engine reads prompts and writes tokens; a tokenizer stands beside it and maps text to ids.
+
+These are the protocols and the plain values that cross them. Nothing here knows about questions,
+passages or training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol, TypedDict
+
+
+class Message(TypedDict):
+    """One turn of a chat."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sampling:
+    """The distribution that tokens are drawn from. Temperature 0 is greedy.
+
+    Temperature 1 with `top_p` 1 is the model's own distribution, for which the E-step's weights
+    are exact without a correction (`method.md`, choice 10).
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+
+    @property
+    def is_model(self) -> bool:
+        """True where tokens are drawn from the model's own distribution, unchanged."""
+        return self.temperature == 1 and self.top_p == 1
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to continue.
+
+    `key` names the stream of randomness that this request draws from, so that what it samples does
+    not depend on which other requests share its batch (see `random_key`).
+    """
+
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    key: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Generation:
+    """What an engine wrote: ids (the end token included, where it was reached) and two log-probs.
+
+    `log_probs` at temperature 1, untruncated; `proposal_log_probs` under the `Sampling` in use.
+    """
+
+    output_ids: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    proposal_log_probs: tuple[float, ...]
+    finish_reason: Literal["stop", "length"]
+
+
+class ChatTokenizer(Protocol):
+    """Text to ids and back, with the model's own chat template."""
+
+    end_id: int  # ends an assistant turn
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of plain text: no special tokens are added, none is recognised."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens left out."""
+        ...
+
+    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Ids of a chat up to where the assistant's next turn begins."""
+        ...
+
+    def extend_chat(
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], content: str
+    ) -> tuple[int, ...]:
+        """The ids seen and written so far, followed by one more user turn: a growing sequence."""
+        ...
+
+
+class Engine(Protocol):
+    """A model that generates and scores."""
+
+    @property
+    def tokenizer(self) -> ChatTokenizer:
+        """The tokenizer that belongs to the weights."""
+        ...
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        """One generation a request, in their order.
+
+        Raises:
+            EngineError: the model could not be run.
+        """
+        ...
+
+    def log_prob(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    ) -> list[tuple[float, ...]]:
+        """Log p of each continuation token after its prompt: temperature 1, natural logarithm."""
+        ...
+
+    def load_weights(self, folder: Path) -> None:
+        """Take over the weights of a checkpoint folder of the same architecture."""
+        ...
+
+
+def random_key(*parts: str | int) -> int:
+    """A 63-bit key for a stream of randomness, from whatever names it (seed, question, sample…)."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,279 @@
+"""A record is what flows between the stages: question, passage, step, call, trajectory.
+
+All are frozen dataclasses that travel as JSON. What can be derived is a property, never a field.
+This module does not read files, call models, or import anything heavy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+SCHEMA_VERSION = 1
+
+Record = TypeVar("Record")
+
+
+class StopReason(StrEnum):
+    """Why a trajectory ended. The `*_error` ones are no samples at all and are dropped from K."""
+
+    ANSWERED = "answered"
+    MAX_STEPS = "max_steps"  # the answer frame was forced, and an answer followed
+    MAX_TOKENS = "max_tokens"
+    MALFORMED = "malformed"
+    RETRIEVER_ERROR = "retriever_error"
+    ENGINE_ERROR = "engine_error"
+
+    @property
+    def is_error(self) -> bool:
+        """True where a search or an engine call failed, so that the trajectory is no sample."""
+        return self in (StopReason.RETRIEVER_ERROR, StopReason.ENGINE_ERROR)
+
+    @property
+    def has_answer(self) -> bool:
+        """True where the trajectory reached its answer."""
+        return self in (StopReason.ANSWERED, StopReason.MAX_STEPS)
+
+
+class CallKind(StrEnum):
+    """What a model call was for. A forced answer is `answer`; a free one ends a `think`."""
+
+    THINK = "think"
+    SELECT = "select"
+    RECORD = "record"
+    ANSWER = "answer"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of the corpus, named by id. `score` is the retriever's, where it came from one."""
+
+    id: str
+    title: str
+    text: str
+    score: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hop:
+    """One sub-question of an annotated decomposition, with `#n` for the answer of hop n."""
+
+    question: str
+    answer: str
+    answer_short: str | None = None
+    support_id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its gold answers (none where they are not known)."""
+
+    id: str
+    question: str
+    answers: tuple[str, ...] = ()
+    supporting: tuple[str, ...] = ()
+    decomposition: tuple[Hop, ...] = ()
+    dataset: str | None = None
+
+    @property
+    def distinct_answers(self) -> tuple[str, ...]:
+        """The accepted answers with blanks trimmed and repeats dropped, in their order."""
+        return tuple(dict.fromkeys(a.strip() for a in self.answers if a.strip()))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a record call wrote, and the passages it named as its source."""
+
+    text: str
+    passage_ids: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """One think-search-record cycle. `evidence` is None where nothing in the passages helped.
+
+    `selected_ids` is None where the select action is off.
+    """
+
+    query: str
+    passages: tuple[Passage, ...]
+    selected_ids: tuple[str, ...] | None = None
+    evidence: Evidence | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """One model call: exactly the token ids that the engine saw and those it sampled.
+
+    `log_probs` are at the sampling weights, temperature 1, no truncation; `proposal_log_probs` are
+    those of the distribution that was drawn from (`method.md`, choice 10). Both have one value an
+    output token, natural logarithm; both are empty for calls that were not sampled (warm-up).
+    """
+
+    kind: CallKind
+    prompt_ids: tuple[int, ...]
+    output_ids: tuple[int, ...]
+    log_probs: tuple[float, ...] = ()
+    proposal_log_probs: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One way from a question to an answer: z and what followed it.
+
+    `answer_start` is the index in the last call's `output_ids` at which the sampled answer begins:
+    0 where the answer frame was forced, None where the answer was never reached. `malformed` names
+    what was wrong with a malformed generation. `retries` counts generations that were malformed and
+    sampled anew (never in an E-step). `error` is the message of a failed search or engine call.
+    """
+
+    question: Question
+    steps: tuple[Step, ...]
+    calls: tuple[Call, ...]
+    answer: str
+    stop_reason: StopReason
+    iteration: int = 0
+    sample: int = 0
+    answer_start: int | None = None
+    malformed: str | None = None
+    retries: int = 0
+    error: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """Question id and sample number, unique within one iteration."""
+        return f"{self.question.id}#{self.sample}"
+
+    @property
+    def trainable(self) -> bool:
+        """True where every call carries the ids that were seen and written, and none failed."""
+        return (
+            bool(self.calls)
+            and not self.stop_reason.is_error
+            and all(call.prompt_ids and call.output_ids for call in self.calls)
+        )
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """The evidence pool, in the order in which it was recorded."""
+        return tuple(step.evidence for step in self.steps if step.evidence is not None)
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """Every passage that was found, each once, in the order of first appearance."""
+        seen = {p.id: p for step in reversed(self.steps) for p in reversed(step.passages)}
+        return tuple(reversed(seen.values()))
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens the engine was asked to read, over all calls."""
+        return sum(len(call.prompt_ids) for call in self.calls)
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens the engine wrote, over all calls."""
+        return sum(len(call.output_ids) for call in self.calls)
+
+    @property
+    def latent_calls(self) -> tuple[tuple[Call, int], ...]:
+        """The calls with the number of their output tokens that belong to z (not to the answer)."""
+        last = len(self.calls) - 1
+        return tuple(
+            (
+                c,
+                self.answer_start
+                if i == last and self.answer_start is not None
+                else len(c.output_ids),
+            )
+            for i, c in enumerate(self.calls)
+        )
+
+    @property
+    def latent_log_prob(self) -> float:
+        """Log p(z|x) of the sampled thoughts, stop decision and records; 0 for an unsampled one."""
+        return math.fsum(lp for call, n in self.latent_calls for lp in call.log_probs[:n])
+
+    @property
+    def latent_proposal_log_prob(self) -> float:
+        """Log q(z|x) under the distribution that z was drawn from; see `latent_log_prob`."""
+        return math.fsum(lp for call, n in self.latent_calls for lp in call.proposal_log_probs[:n])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WeightedTrajectory:
+    """A trajectory with the likelihood of the gold answer after it and its importance weight.
+
+    `answer_log_probs` has a_kj = log p(y_j|x,z_k) for each accepted answer y_j (a sum over tokens,
+    end token included), `answer_ids` the very token ids that were scored and are trained on.
+    Both are empty where the trajectory never reached the answer: a_k is then -inf.
+    """
+
+    trajectory: Trajectory
+    weight: float
+    answer_log_probs: tuple[float, ...] = ()
+    answer_ids: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def answer_log_prob(self) -> float:
+        """a_k = logsumexp_j a_kj (`method.md`, E-step); -inf without an answer."""
+        peak = max(self.answer_log_probs, default=-math.inf)
+        if peak == -math.inf:
+            return -math.inf
+        return peak + math.log(math.fsum(math.exp(a - peak) for a in self.answer_log_probs))
+
+    @property
+    def answer_shares(self) -> tuple[float, ...]:
+        """r_kj = softmax_j(a_kj): how the loss on the answer is shared by the accepted answers."""
+        total = self.answer_log_prob
+        return tuple(math.exp(a - total) for a in self.answer_log_probs)
+
+
+@cache
+def _adapter(record_type: type[Any]) -> TypeAdapter[Any]:
+    from pydantic import ConfigDict, TypeAdapter  # 80 ms that `exsearch --help` need not pay
+
+    for kind in (Passage, Call, Trajectory, WeightedTrajectory):
+        # -inf is a legal score and must survive JSON, which has no number for it.
+        kind.__pydantic_config__ = ConfigDict(ser_json_inf_nan="strings", extra="ignore")  # pyright: ignore[reportAttributeAccessIssue]
+    return TypeAdapter(record_type)
+
+
+def to_json(record: Any) -> str:
+    """One line of JSON for a record, with its schema version."""
+    fields = _adapter(type(record)).dump_json(record).decode()
+    return f'{{"schema_version":{SCHEMA_VERSION},{fields[1:]}'
+
+
+def from_json(record_type: type[Record], line: str | bytes) -> Record:
+    """The record in one line of JSON, also of an older schema version.
+
+    Raises:
+        ValueError: not JSON, a missing or mistyped field, or a schema version newer than this one.
+    """
+    fields = json.loads(line)
+    if not isinstance(fields, dict):
+        raise ValueError(f"expected a JSON object, got {type(fields).__name__}")
+    version = fields.pop("schema_version", 0)
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"schema version {version} is newer than {SCHEMA_VERSION}: update exsearch"
+        )
+    if version == 0:
+        _evidence_from_version_0(fields.get("trajectory", fields))
+    return _adapter(record_type).validate_python(fields)
+
+
+def _evidence_from_version_0(trajectory: dict[str, Any]) -> None:
+    """Version 0 kept a step's evidence as plain text, without the passages that it came from."""
+    for step in trajectory.get("steps", ()):
+        if isinstance(step.get("evidence"), str):
+            step["evidence"] = {"text": step["evidence"], "passage_ids": []}

@@ -1,0 +1,204 @@
+"""A run is a folder that can be killed at any moment and read by anyone while it grows.
+
+Whole files are written beside, flushed and renamed; folders get a manifest last and count as complete
+only with it; JSON lines are appended and flushed one by one, and a torn last line is cut off when the
+file is opened for writing again. It does not know what the files mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from exsearch.errors import ExSearchError, RunError
+
+MANIFEST = "manifest.json"
+
+Item = TypeVar("Item")
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a whole file so that a reader sees the old content or the new, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that becomes `path`, with a manifest, if the block succeeds.
+
+    What stood at `path` before is replaced only then. After an error nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
+        files = sorted(p for p in beside.rglob("*") if p.is_file())
+        manifest = {
+            str(p.relative_to(beside)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)}
+            for p in files
+        }
+        for file in files:
+            _sync(file)
+        write_atomic(beside / MANIFEST, json.dumps({"files": manifest}, indent=1))
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        if path.exists():
+            path.rename(old)
+        beside.rename(path)
+        _sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def is_complete(path: Path) -> bool:
+    """True where a folder has its manifest, that is, where its writing came to its end."""
+    return (path / MANIFEST).is_file()
+
+
+def verify_folder(
+    path: Path, error: type[ExSearchError] = RunError, *, hashes: bool = True, remedy: str = ""
+) -> None:
+    """Check a folder against its manifest.
+
+    Raises:
+        ExSearchError: of the given type, naming the first file that is missing or altered.
+    """
+    hint = f"; {remedy}" if remedy else ""
+    if not path.is_dir():
+        raise error(f"{path}: no such folder{hint}")
+    try:
+        files = json.loads((path / MANIFEST).read_text())["files"]
+    except FileNotFoundError:
+        raise error(f"{path}: incomplete, it has no {MANIFEST}{hint}") from None
+    except (ValueError, KeyError, TypeError):
+        raise error(f"{path / MANIFEST}: damaged{hint}") from None
+    for name, facts in files.items():
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise error(f"{path / MANIFEST}: names a file outside its folder: {name}{hint}")
+        if not file.is_file():
+            raise error(f"{file}: missing{hint}")
+        if file.stat().st_size != facts["bytes"]:
+            size = file.stat().st_size
+            raise error(f"{file}: has {size} bytes, its manifest says {facts['bytes']}{hint}")
+        if hashes and sha256_file(file) != facts["sha256"]:
+            raise error(f"{file}: altered, its SHA-256 is not the manifest's{hint}")
+
+
+def append_jsonl(path: Path, lines: Iterable[str]) -> None:
+    """Append JSON lines and flush them to the disk. A torn last line is cut off first."""
+    with path.open("ab+") as file:
+        _cut_torn_line(file)
+        file.write("".join(line + "\n" for line in lines).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _cut_torn_line(file: Any) -> None:
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def read_jsonl(path: Path) -> Iterator[Any]:
+    """The objects of a JSON lines file; a torn last line (a write under way) is passed over.
+
+    Raises:
+        RunError: a line that is not JSON, with its number.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise RunError(f"{path}:{number}: not JSON; the file was altered") from None
+
+
+def in_chunks(
+    items: Sequence[Item],
+    size: int,
+    file: Path,
+    work: Callable[[Sequence[Item]], tuple[Iterable[str], dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Work through `items` in fixed chunks, each of which is committed whole or done anew.
+
+    `work` turns a chunk into JSON lines, appended to `file`, and facts about it, kept with the
+    commit in `<file>.chunks`. A killed run that calls this again passes over the committed chunks
+    and meets the others in the same composition, so that results are the same bits.
+
+    Returns:
+        The facts of all chunks, earlier ones included.
+    """
+    commits = file.with_suffix(".chunks")
+    done = list(read_jsonl(commits))
+    if file.exists():
+        with file.open("ab") as out:  # what follows the last commit belongs to a torn chunk
+            out.truncate(done[-1]["bytes"] if done else 0)
+    for start in range(len(done) * size, len(items), size):
+        lines, facts = work(items[start : start + size])
+        append_jsonl(file, lines)
+        done.append({**facts, "bytes": file.stat().st_size})
+        append_jsonl(commits, [json.dumps(done[-1])])
+    return done
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder for one process; the lock falls with the process, however it ends.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"{folder}: another process is working on this run; wait for it or name another folder"
+            ) from None
+        yield

@@ -1,0 +1,108 @@
+"""A checkpoint is a folder that plain transformers (or PEFT) loads, whole or not there at all.
+
+A training checkpoint also holds the optimizer's state, as safetensors: nothing here is a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from exsearch.errors import ModelError
+from exsearch.runs import new_folder, verify_folder
+from exsearch.training.recipe import MStepConfig
+
+SETTINGS_FILE = "exsearch.json"
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "training_state.json"
+
+
+def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device) -> Any:
+    """A model to train, float32: all weights, or a LoRA adapter where the config or folder has one.
+
+    Raises:
+        ModelError: an adapter folder where the recipe asks for full fine-tuning.
+    """
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
+    adapter = Path(folder) / "adapter_config.json"
+    if adapter.is_file():
+        if not config.lora_rank:
+            raise ModelError(f"{folder} is an adapter: set lora_rank, or merge it first")
+        from peft import PeftModel
+
+        base_name = json.loads(adapter.read_text())["base_model_name_or_path"]
+        base = AutoModelForCausalLM.from_pretrained(base_name, **options).to(device)
+        return PeftModel.from_pretrained(base, str(folder), is_trainable=True)
+    model = AutoModelForCausalLM.from_pretrained(str(folder), **options).to(device)
+    if not config.lora_rank:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)
+
+
+def save_model(
+    model: Any, tokenizer_folder: str | Path, folder: Path, settings: Mapping[str, Any]
+) -> None:
+    """Write a model and its tokenizer as a complete folder with a manifest.
+
+    `settings` is how the model was trained to be asked; it goes into `exsearch.json`.
+    """
+    with new_folder(folder) as out:
+        _save_model(model, tokenizer_folder, out)
+        (out / SETTINGS_FILE).write_text(json.dumps(settings, indent=1))
+
+
+def _save_model(model: Any, tokenizer_folder: str | Path, out: Path) -> None:
+    model.save_pretrained(out)
+    AutoTokenizer.from_pretrained(str(tokenizer_folder)).save_pretrained(out)
+
+
+def save_training(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    tokenizer_folder: str | Path,
+    folder: Path,
+) -> None:
+    """Write all that a killed M-step needs to go on after `step` optimizer steps."""
+    with new_folder(folder) as out:
+        _save_model(model, tokenizer_folder, out)
+        tensors: dict[str, torch.Tensor] = {}
+        for i, p in enumerate(_trained(optimizer)):
+            for name, value in optimizer.state[p].items():
+                tensors[f"{i}.{name}"] = value.detach().cpu().contiguous().clone()
+        save_file(tensors, out / OPTIMIZER_FILE)
+        (out / STATE_FILE).write_text(json.dumps({"step": step}))
+
+
+def load_training(optimizer: torch.optim.Optimizer, folder: Path) -> int:
+    """Put the optimizer's state back; the number of steps already taken.
+
+    Raises:
+        RunError: the folder is damaged.
+    """
+    verify_folder(folder)
+    parameters = list(_trained(optimizer))
+    for key, value in load_file(folder / OPTIMIZER_FILE).items():
+        index, name = key.split(".", 1)
+        p = parameters[int(index)]
+        # AdamW keeps its step counter on the CPU and the moments beside their parameter.
+        optimizer.state[p][name] = value if name == "step" else value.to(p.device)
+    return int(json.loads((folder / STATE_FILE).read_text())["step"])
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> Iterable[torch.Tensor]:
+    return (p for group in optimizer.param_groups for p in group["params"])

@@ -1,0 +1,202 @@
+"""The E-step weighs sampled trajectories by the likelihood of the gold answer after each.
+
+`weigh` is the step itself; `sample_and_weigh` runs it over fixed chunks of questions, each committed
+whole, so that a killed run goes on with the same chunks. It does not update weights of a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from exsearch.agent.episode import AgentConfig, answer_ids
+from exsearch.agent.rollout import rollout
+from exsearch.engines.base import Engine, Sampling
+from exsearch.errors import TrainingError
+from exsearch.evaluation.metrics import exact_match
+from exsearch.records import Question, Trajectory, WeightedTrajectory, from_json, to_json
+from exsearch.retrievers.base import Retriever
+from exsearch.runs import in_chunks
+from exsearch.training.weights import Weighting, importance_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class EStepConfig:
+    """How trajectories are sampled and weighed.
+
+    Attributes:
+        questions: Questions an iteration; 0 takes all.
+        samples: K, trajectories a question.
+        temperature: Sampling temperature; other than 1 needs `proposal_correction` to be exact.
+        top_p: Nucleus truncation; below 1 the weights are approximate even when corrected.
+        weighting: See `weights.importance_weights`.
+        weight_temperature: τ of the weights.
+        length_normalized: a_k as a mean over answer tokens instead of a sum (not the method).
+        proposal_correction: Multiply w_k by p(z|x)/q(z|x) (`method.md`, choice 10).
+        chunk: Questions sampled together and committed as one.
+        max_error_share: Above this share of failed searches or calls the run stops.
+    """
+
+    questions: int = 0
+    samples: int = 4
+    temperature: float = 1.0
+    top_p: float = 1.0
+    weighting: Weighting = "posterior"
+    weight_temperature: float = 1.0
+    length_normalized: bool = False
+    proposal_correction: bool = True
+    chunk: int = 16
+    max_error_share: float = 0.1
+
+    @property
+    def sampling(self) -> Sampling:
+        """The proposal."""
+        return Sampling(self.temperature, self.top_p)
+
+
+def weigh(
+    trajectories: Sequence[Trajectory], engine: Engine, config: EStepConfig | None = None
+) -> list[WeightedTrajectory]:
+    """Score the gold answers after each trajectory and turn the scores into weights.
+
+    Failed samples (`*_error`) are dropped; the others of a question make up its K.
+
+    Args:
+        trajectories: In any order; a question's samples are found by its id.
+        engine: Holds the weights that sampled them.
+        config: Weighting and corrections.
+
+    Raises:
+        ValueError: a question without answers, or a trajectory without token ids.
+    """
+    config = config or EStepConfig()
+    kept = [t for t in trajectories if not t.stop_reason.is_error]
+    scored = _score_answers(kept, engine, config)
+    groups: dict[str, list[int]] = {}
+    for i, trajectory in enumerate(kept):
+        groups.setdefault(trajectory.question.id, []).append(i)
+    for members in groups.values():
+        _set_weights(scored, members, config)
+    return scored
+
+
+def _score_answers(
+    trajectories: Sequence[Trajectory], engine: Engine, config: EStepConfig
+) -> list[WeightedTrajectory]:
+    prompts: list[tuple[int, ...]] = []
+    targets: list[tuple[int, ...]] = []
+    owners: list[int] = []
+    for i, t in enumerate(trajectories):
+        if not t.question.distinct_answers:
+            raise ValueError(f"question {t.question.id!r} has no answers to weigh by")
+        if not t.trainable:
+            raise ValueError(f"trajectory {t.id!r} carries no token ids, so it can't be weighed")
+        if t.answer_start is None:
+            continue
+        last = t.calls[-1]
+        for answer in t.question.distinct_answers:
+            prompts.append((*last.prompt_ids, *last.output_ids[: t.answer_start]))
+            targets.append(answer_ids(answer, engine.tokenizer))
+            owners.append(i)
+    scores: list[list[float]] = [[] for _ in trajectories]
+    ids: list[list[tuple[int, ...]]] = [[] for _ in trajectories]
+    for i, target, log_probs in zip(
+        owners, targets, engine.log_prob(prompts, targets), strict=True
+    ):
+        total = sum(log_probs)
+        scores[i].append(total / len(target) if config.length_normalized else total)
+        ids[i].append(target)
+    return [
+        WeightedTrajectory(t, 0.0, tuple(s), tuple(a))
+        for t, s, a in zip(trajectories, scores, ids, strict=True)
+    ]
+
+
+def _set_weights(
+    scored: list[WeightedTrajectory], members: Sequence[int], config: EStepConfig
+) -> None:
+    group = [scored[i] for i in members]
+    trajectories = [item.trajectory for item in group]
+    corrected = config.proposal_correction and not config.sampling.is_model
+    weights = importance_weights(
+        [item.answer_log_prob for item in group],
+        weighting=config.weighting,
+        temperature=config.weight_temperature,
+        log_ratios=[t.latent_log_prob - t.latent_proposal_log_prob for t in trajectories]
+        if corrected
+        else None,
+        correct=[exact_match(t.answer, t.question.answers) == 1 for t in trajectories],
+    )
+    for i, weight in zip(members, weights, strict=True):
+        scored[i] = dataclasses.replace(scored[i], weight=weight)
+
+
+def sample_and_weigh(
+    questions: Sequence[Question],
+    engine: Engine,
+    retriever: Retriever,
+    file: Path,
+    config: EStepConfig,
+    agent: AgentConfig,
+    *,
+    seed: int,
+    iteration: int,
+    on_finished: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Run the E-step over all questions, chunk by chunk, into a file of JSON lines.
+
+    Chunks already committed are not sampled again (`runs.in_chunks`).
+
+    Returns:
+        For each chunk: samples, failed samples, seconds spent on sampling and on scoring.
+
+    Raises:
+        TrainingError: more than `config.max_error_share` of a chunk's samples failed.
+    """
+
+    def work(chunk: Sequence[Question]) -> tuple[Iterator[str], dict[str, Any]]:
+        start = time.perf_counter()
+        trajectories = rollout(
+            chunk,
+            engine,
+            retriever,
+            samples=config.samples,
+            config=agent,
+            sampling=config.sampling,
+            seed=seed,
+            iteration=iteration,
+            on_finished=on_finished,
+        )
+        errors = [t for t in trajectories if t.stop_reason.is_error]
+        if len(errors) > config.max_error_share * len(trajectories):
+            raise TrainingError(
+                f"{len(errors)} of {len(trajectories)} samples failed, the last with: "
+                f"{errors[-1].error}; mend the cause and run the same command again"
+            )
+        sampled = time.perf_counter()
+        weighted = weigh(trajectories, engine, config)
+        facts = {
+            "samples": len(trajectories),
+            "failed": len(errors),
+            "sampling_seconds": round(sampled - start, 3),
+            "scoring_seconds": round(time.perf_counter() - sampled, 3),
+        }
+        return (to_json(item) for item in weighted), facts
+
+    return in_chunks(questions, config.chunk, file, work)
+
+
+def read_weighted(file: Path) -> Iterator[WeightedTrajectory]:
+    """The weighted trajectories of an E-step's file, one by one."""
+    with file.open("rb") as lines:
+        for line in lines:
+            yield from_json(WeightedTrajectory, line)
+
+
+def by_question(items: Sequence[WeightedTrajectory]) -> list[list[WeightedTrajectory]]:
+    """Weighted trajectories in groups of one question each, in their order."""
+    return [list(group) for _, group in groupby(items, key=lambda i: i.trajectory.question.id)]

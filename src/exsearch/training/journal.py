@@ -1,0 +1,51 @@
+"""The journal is a run's `metrics.jsonl`: an event a line, written once however often it resumes.
+
+It computes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from exsearch.runs import append_jsonl, read_jsonl
+
+logger = logging.getLogger(__name__)
+
+
+class Journal:
+    """Append-only events, named by stage, event and step; a repeated one is passed over."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self._events = {self._key(e): e for e in read_jsonl(file)}
+
+    def log(self, stage: str, event: str, *, step: int | None = None, **values: Any) -> None:
+        """Write an event, unless an earlier process of this run has already done so."""
+        entry = {"stage": stage, "event": event, "step": step, **values}
+        if self._key(entry) in self._events:
+            return
+        entry["time"] = round(time.time(), 3)
+        append_jsonl(self.file, [json.dumps(_finite(entry), allow_nan=False)])
+        self._events[self._key(entry)] = entry
+        if step is None:
+            logger.info("%s: %s: %s", stage, event, values)
+
+    def find(self, stage: str, event: str) -> dict[str, Any] | None:
+        """The event of a stage, if it was written."""
+        return self._events.get((stage, event, None))
+
+    @staticmethod
+    def _key(entry: dict[str, Any]) -> tuple[str, str, int | None]:
+        return entry["stage"], entry["event"], entry.get("step")
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities as null: JSON has no word for them."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,350 @@
+"""The loop is warm-up, then E-step and M-step in turn, with the best iteration by dev kept and named.
+
+Every stage leaves a complete file or folder behind, so running it again passes over what is done and
+goes on where it stopped; on a CPU the final weights are then the same bits as undisturbed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from exsearch.config import to_plain
+from exsearch.engines.base import Engine
+from exsearch.errors import ConfigError, TrainingError
+from exsearch.evaluation.evaluate import evaluate
+from exsearch.evaluation.metrics import exact_match, f1
+from exsearch.records import Question, WeightedTrajectory, to_json
+from exsearch.retrievers.base import Retriever
+from exsearch.runs import is_complete, write_atomic
+from exsearch.training.checkpoint import load_trainable, load_training, save_model, save_training
+from exsearch.training.e_step import by_question, read_weighted, sample_and_weigh
+from exsearch.training.journal import Journal
+from exsearch.training.m_step import m_step, new_optimizer
+from exsearch.training.recipe import EStepConfig, MStepConfig, Recipe
+from exsearch.training.warm_up import warm_up_data
+from exsearch.training.weights import effective_sample_size, objective_estimate
+
+BEST_FILE = "best.json"
+METRICS_FILE = "metrics.jsonl"
+TRAJECTORIES = "trajectories.jsonl"
+
+
+class Loop:
+    """One training run in one folder.
+
+    Args:
+        recipe: What to do.
+        folder: The run's folder.
+        train, dev: Questions with answers.
+        retriever: Answers sub-queries.
+        engine: Samples and scores; starts with the weights in `start`.
+        start: Folder of the model to start from.
+        device: Where the M-step trains.
+        progress: False hides the progress bars.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        train: Sequence[Question],
+        dev: Sequence[Question],
+        retriever: Retriever,
+        engine: Engine,
+        start: str | Path,
+        device: torch.device,
+        progress: bool = True,
+    ):
+        self.recipe, self.folder = recipe, folder
+        self.retriever, self.engine, self.device = retriever, engine, device
+        self.model = self._loaded = str(start)  # newest weights; those that the engine holds
+        self.progress = progress
+        self.journal = Journal(folder / METRICS_FILE)
+        self.train = [q for q in train if q.distinct_answers]
+        random.Random(recipe.seed).shuffle(self.train)
+        dev = [q for q in dev if q.distinct_answers]
+        self.dev = dev[: recipe.gem.dev_questions or None]
+        if not self.train:
+            raise ConfigError("no train question has an answer: the E-step has nothing to weigh by")
+
+    def run(self) -> dict[str, Any]:
+        """All stages; what `best.json` then says: the best stage, its model and dev figures.
+
+        Raises:
+            TrainingError: a loss is not finite, no question carries signal, too many failures.
+            KeyboardInterrupt: after Ctrl-C; the state is saved.
+        """
+        stages = ["start"]
+        pool = self.train
+        if self.recipe.warm_up.examples or self.recipe.warm_up.file:
+            stages = ["warm_up"]
+            pool = self._warm_up()
+        self._measure(stages[0])
+        for iteration in range(1, self.recipe.gem.iterations + 1):
+            stages.append(f"iteration-{iteration:02d}")
+            self._iterate(stages[-1], iteration, pool)
+            self._measure(stages[-1])
+            if self._out_of_patience(stages):
+                break
+        return self._name_best(stages)
+
+    def _warm_up(self) -> list[Question]:
+        """Supervised fine-tuning; the train questions that it did not use."""
+        config, stage = self.recipe.warm_up, self._stage("warm_up")
+        file = stage / TRAJECTORIES
+        if not file.exists():
+            if config.file:
+                items, left_out = list(read_weighted(Path(config.file))), {}
+            else:
+                data = warm_up_data(
+                    self.train,
+                    self.retriever,
+                    self.engine.tokenizer,
+                    self.recipe.agent,
+                    examples=config.examples,
+                    missing_support=config.missing_support,
+                )
+                items, left_out = data.items, {k: len(v) for k, v in data.left_out.items()}
+            if not items:
+                raise TrainingError(
+                    "no train question gives a warm-up example (they need a decomposition whose "
+                    "support is found); set warm_up.examples=0 to start without"
+                )
+            self.journal.log("warm_up", "data", examples=len(items), left_out=left_out)
+            write_atomic(file, "".join(to_json(i) + "\n" for i in items))
+        items = list(read_weighted(file))
+        self._m_step("warm_up", items, config)
+        used = {i.trajectory.question.id for i in items}
+        return [q for q in self.train if q.id not in used]
+
+    def _iterate(self, stage: str, iteration: int, pool: Sequence[Question]) -> None:
+        config, folder = self.recipe.e_step, self._stage(stage)
+        chosen = window(pool, config.questions or len(pool), iteration)
+        file = folder / TRAJECTORIES
+        if not is_complete(folder / "model"):
+            self._e_step(stage, chosen, file, config, self.recipe.seed, iteration)
+        items = list(read_weighted(file))
+        if all(i.weight == 0 for i in items):
+            raise TrainingError(
+                f"{stage}: no sampled trajectory reached an answer, so none has a weight; warm up "
+                "first (warm_up.examples), or start from a model that follows the format"
+            )
+        self._m_step(stage, items, self.recipe.m_step)
+
+    def _e_step(
+        self,
+        stage: str,
+        questions: Sequence[Question],
+        file: Path,
+        config: EStepConfig,
+        seed: int,
+        iteration: int,
+        event: str = "e_step",
+    ) -> list[WeightedTrajectory]:
+        self._use(self.model)
+        with self._bar(f"{stage} {event}", len(questions) * config.samples, "trajectory") as bar:
+            chunks = sample_and_weigh(
+                questions,
+                self.engine,
+                self.retriever,
+                file,
+                config,
+                self.recipe.agent,
+                seed=seed,
+                iteration=iteration,
+                on_finished=bar.update,
+            )
+        items = list(read_weighted(file))
+        totals = {k: round(sum(c[k] for c in chunks), 3) for k in chunks[0] if k != "bytes"}
+        exact = config.sampling.is_model or (config.proposal_correction and config.top_p == 1)
+        self.journal.log(stage, event, **e_step_figures(items), **totals, weights_exact=exact)
+        return items
+
+    def _m_step(self, stage: str, items: Sequence[WeightedTrajectory], config: MStepConfig) -> None:
+        """Fine-tune from the newest weights into `<stage>/model`, or pass over it if that is there."""
+        done, checkpoint = self._stage(stage) / "model", self._stage(stage) / "checkpoint"
+        if not is_complete(done):
+            resumed = is_complete(checkpoint)
+            model = load_trainable(checkpoint if resumed else self.model, config, self.device)
+            optimizer = new_optimizer(model, config)
+            first = load_training(optimizer, checkpoint) if resumed else 0
+            with self._bar(f"{stage} m_step", None, "token") as bar, _SavedOnInterrupt() as stop:
+                saved = time.monotonic()
+
+                def on_step(figures: dict[str, float]) -> None:
+                    nonlocal saved
+                    step, total = int(figures["step"]), int(figures["steps"])
+                    bar.set_postfix_str(f"step {step}/{total}, loss {figures['loss']:.3f}")
+                    bar.total = round(bar.n + figures["tokens"]) * (total - first) // (step - first)
+                    bar.update(figures["tokens"])
+                    due = time.monotonic() - saved >= self.recipe.gem.checkpoint_seconds
+                    if stop.wanted or (due and step < total):
+                        save_training(model, optimizer, step, self.model, checkpoint)
+                        saved = time.monotonic()
+                    values = {k: v for k, v in figures.items() if k != "step"}
+                    self.journal.log(stage, "step", step=step, **values)
+                    stop.check()
+
+                seed = f"{self.recipe.seed}/{stage}"
+                summary = m_step(
+                    model, optimizer, items, config, seed=seed, first_step=first, on_step=on_step
+                )
+            settings = {
+                "agent": to_plain(self.recipe.agent),
+                "system_prompt": self.recipe.model.system_prompt,
+                "chat_template_kwargs": self.recipe.model.chat_template_kwargs,
+            }
+            save_model(model, self.model, done, settings)
+            del model, optimizer
+            summary["resumed_at_step"] = first
+            self.journal.log(stage, "m_step", **summary)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        self.model = str(done)
+
+    def _measure(self, stage: str) -> None:
+        """Dev figures, and the objective on the fixed probe set, of the newest weights."""
+        gem, folder = self.recipe.gem, self._stage(stage)
+        if self.dev and not self.journal.find(stage, "dev"):
+            self._use(self.model)
+            with self._bar(f"{stage} dev", len(self.dev), "question") as bar:
+                summary = evaluate(
+                    self.dev,
+                    self.engine,
+                    self.retriever,
+                    folder / "dev",
+                    agent=self.recipe.agent,
+                    on_finished=bar.update,
+                )
+            self.journal.log(stage, "dev", **summary)
+        if gem.probe_questions and not self.journal.find(stage, "objective"):
+            config = EStepConfig(samples=gem.probe_samples, chunk=self.recipe.e_step.chunk)
+            probe = self.train[-gem.probe_questions :]
+            file = folder / "probe.jsonl"
+            # The same questions, K and seeds at every stage: only the weights differ.
+            items = self._e_step(stage, probe, file, config, self.recipe.seed + 1, 0, "probe")
+            scores = [[i.answer_log_prob for i in g] for g in by_question(items)]
+            mean, error = objective_estimate(scores)
+            self.journal.log(stage, "objective", mean=mean, standard_error=error)
+
+    def _out_of_patience(self, stages: Sequence[str]) -> bool:
+        patience = self.recipe.gem.patience
+        best = self._best(stages)
+        return bool(patience and best and len(stages) - 1 - stages.index(best) >= patience)
+
+    def _best(self, stages: Sequence[str]) -> str | None:
+        found = {s: e for s in stages if (e := self.journal.find(s, "dev"))}
+        # max keeps the first of equals: the earlier stage, which has seen less training
+        return max(found, key=lambda s: found[s][self.recipe.gem.select_by]) if found else None
+
+    def _name_best(self, stages: Sequence[str]) -> dict[str, Any]:
+        best = self._best(stages) or stages[-1]
+        own = self.folder / best / "model"
+        model = f"{best}/model" if is_complete(own) else self.recipe.model.name
+        result = {
+            "stage": best,
+            "model": model,
+            "selected_by": f"dev {self.recipe.gem.select_by}",
+            "dev": self.journal.find(best, "dev"),
+        }
+        if not self.recipe.gem.keep_models:
+            for stage in stages[:-1]:
+                if stage != best:
+                    shutil.rmtree(self.folder / stage / "model", ignore_errors=True)
+        write_atomic(self.folder / BEST_FILE, json.dumps(result, indent=1))
+        return result
+
+    def _stage(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _use(self, model: str) -> None:
+        if self._loaded != model:
+            self.engine.load_weights(Path(model))
+            self._loaded = model
+
+    def _bar(self, description: str, total: int | None, unit: str) -> Any:
+        return tqdm(
+            total=total, desc=description, unit=f" {unit}", disable=not self.progress, mininterval=1
+        )
+
+
+def window(pool: Sequence[Question], size: int, iteration: int) -> list[Question]:
+    """The questions of an iteration: consecutive windows of the pool, going round."""
+    size = min(size, len(pool))
+    start = (iteration - 1) * size
+    return [pool[(start + i) % len(pool)] for i in range(size)]
+
+
+def e_step_figures(items: Sequence[WeightedTrajectory]) -> dict[str, Any]:
+    """What an E-step's log says of its trajectories (`method.md`, Loop)."""
+    groups = by_question(items)
+    signal = [g for g in groups if any(i.weight > 0 for i in g)]
+    trajectories = [i.trajectory for i in items]
+    scores = [[i.answer_log_prob for i in g] for g in groups]
+    objective, error = objective_estimate(scores)
+    em = {t.id: exact_match(t.answer, t.question.answers) for t in trajectories}
+
+    def mean(values: Sequence[float]) -> float | None:
+        return sum(values) / len(values) if values else None
+
+    return {
+        "questions": len(groups),
+        "trajectories": len(items),
+        "objective": objective,
+        "objective_standard_error": error,
+        "effective_sample_size": mean(
+            [effective_sample_size([i.weight for i in g]) for g in signal]
+        ),
+        "share_without_signal": 1 - len(signal) / len(groups) if groups else None,
+        "em": mean(list(em.values())),
+        "f1": mean([f1(t.answer, t.question.answers) for t in trajectories]),
+        "weighted_em": mean([sum(i.weight * em[i.trajectory.id] for i in g) for g in signal]),
+        "steps": mean([len(t.steps) for t in trajectories]),
+        "stop_reasons": dict(Counter(t.stop_reason.value for t in trajectories)),
+        "malformed": dict(Counter(t.malformed for t in trajectories if t.malformed)),
+        "output_tokens": sum(t.output_tokens for t in trajectories),
+        "prompt_tokens": sum(t.prompt_tokens for t in trajectories),
+        "mean_best_answer_log_prob": mean([m for s in scores if (m := max(s)) > -math.inf]),
+    }
+
+
+class _SavedOnInterrupt:
+    """Ctrl-C within: the step under way ends and is saved first; a second one stops at once."""
+
+    wanted = False
+
+    def __enter__(self) -> _SavedOnInterrupt:
+        try:
+            self._before: Any = signal.signal(signal.SIGINT, self._note)
+        except ValueError:  # not the main thread: nobody can press Ctrl-C on it
+            self._before = None
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+
+    def check(self) -> None:
+        """Raise the interrupt that came, now that the state is saved."""
+        if self.wanted:
+            raise KeyboardInterrupt
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)

@@ -1,0 +1,223 @@
+"""The M-step fine-tunes a model on weighted trajectories, by the loss of `method.md`.
+
+    L(θ) = - Σ_x Σ_k w_k · [ log p(z_k | x; θ) + log p(y* | x, z_k; θ) ]
+
+One optimizer step takes whole questions and divides by one constant, never by a micro-batch's own
+token count, which would re-weigh trajectories by length. It neither samples nor saves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from exsearch.engines.forward import padded, target_log_probs, token_batches
+from exsearch.errors import TrainingError
+from exsearch.records import WeightedTrajectory
+from exsearch.training.batches import (
+    TrainingSequence,
+    mean_loss_tokens,
+    merged,
+    training_sequences,
+    without_negligible,
+)
+from exsearch.training.e_step import by_question
+from exsearch.training.recipe import MStepConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The questions that an M-step learns from, and how many it does not.
+
+    `no_signal` counts questions whose samples all have weight 0, `hopeless` those whose best a_k is
+    below `min_log_likelihood`.
+    """
+
+    questions: list[list[WeightedTrajectory]]
+    no_signal: int
+    hopeless: int
+
+
+def select(items: Sequence[WeightedTrajectory], min_log_likelihood: float) -> Selection:
+    """Leave out questions without signal and hopeless ones."""
+    groups = by_question(items)
+    signal = [g for g in groups if any(i.weight > 0 for i in g)]
+    hopeful = [g for g in signal if max(i.answer_log_prob for i in g) >= min_log_likelihood]
+    return Selection(hopeful, len(groups) - len(signal), len(signal) - len(hopeful))
+
+
+def new_optimizer(model: Any, config: MStepConfig) -> torch.optim.AdamW:
+    """AdamW over the weights that need a gradient."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        trained, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.95)
+    )
+
+
+def weighted_loss(model: Any, sequences: Sequence[TrainingSequence]) -> torch.Tensor:
+    """- Σ weight · log p over all tokens of the sequences that carry loss: a sum, not a mean.
+
+    Args:
+        model: A transformers causal language model.
+        sequences: One micro-batch.
+
+    Raises:
+        TrainingError: the loss is not finite; names the trajectories.
+    """
+    device = next(model.parameters()).device
+    input_ids = padded([s.input_ids for s in sequences], device)  # (B, T)
+    weights = torch.zeros(input_ids.shape, dtype=torch.float32, device=device)
+    for row, s in enumerate(sequences):
+        weights[row, : len(s.loss_weights)] = torch.tensor(s.loss_weights, device=device)
+    targets = weights != 0
+    loss = -(weights[targets] * target_log_probs(model, input_ids, targets)).sum()
+    if not torch.isfinite(loss):
+        names = ", ".join(dict.fromkeys(name for s in sequences for name in s.sources))
+        raise TrainingError(
+            f"the loss is {loss.item()} on the trajectories {names}; lower the rate"
+        )
+    return loss
+
+
+def steps_total(questions: int, config: MStepConfig) -> int:
+    """Optimizer steps of an M-step over this many questions."""
+    return config.epochs * math.ceil(questions / config.questions_per_step)
+
+
+def learning_rate(step: int, total: int, config: MStepConfig) -> float:
+    """The rate of optimizer step `step` (from 0) of `total`: linear rise, then cosine to 0."""
+    rise = max(1, round(config.warm_up_share * total))
+    if step < rise:
+        return config.learning_rate * (step + 1) / rise
+    share = (step - rise) / max(1, total - rise)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def m_step(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    weighted: Sequence[WeightedTrajectory],
+    config: MStepConfig | None = None,
+    *,
+    seed: int | str = 0,
+    first_step: int = 0,
+    on_step: Callable[[dict[str, float]], None] | None = None,
+) -> dict[str, float]:
+    """Fine-tune `model` in place.
+
+    Args:
+        model: A transformers causal language model (or a PEFT one), float32 weights.
+        optimizer: From `new_optimizer`, or as it was when an earlier call stopped.
+        weighted: The E-step's output; a question's samples stand together.
+        config: Rates and limits.
+        seed: Of the order of questions.
+        first_step: Steps already taken, in a resumed run.
+        on_step: Called after each optimizer step with its figures.
+
+    Returns:
+        Figures of the whole M-step: questions, left out ones, tokens, the mass left out, seconds.
+
+    Raises:
+        TrainingError: a loss or a gradient is not finite; the weights are then not to be used.
+    """
+    config = config or MStepConfig()
+    selection = select(weighted, config.min_log_likelihood)
+    mean_tokens = mean_loss_tokens([i for group in selection.questions for i in group])
+    total = steps_total(len(selection.questions), config)
+    device = next(model.parameters()).device
+    accelerator = Accelerator(
+        mixed_precision="bf16" if device.type == "cuda" else "no", cpu=device.type == "cpu"
+    )
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    model.train()
+    start, figures = time.perf_counter(), _Figures()
+    for step, questions in enumerate(_steps(selection.questions, config, seed)):
+        if step < first_step:
+            continue
+        sequences = merged(s for group in questions for i in group for s in training_sequences(i))
+        sequences, left_out = without_negligible(sequences, config.min_weight)
+        figures.add(sequences, left_out)
+        norm = len(questions) * mean_tokens
+        rate = learning_rate(step, total, config)
+        loss, gradient = _optimizer_step(
+            model, optimizer, accelerator, sequences, norm, rate, config
+        )
+        if on_step:
+            on_step({
+                "step": step + 1, "steps": total, "loss": loss, "learning_rate": rate,
+                "grad_norm": gradient, "tokens": sum(len(s.input_ids) for s in sequences),
+            })  # fmt: skip
+    model.eval()
+    return {
+        "questions": len(selection.questions),
+        "without_signal": selection.no_signal,
+        "hopeless": selection.hopeless,
+        "steps": total,
+        "mean_loss_tokens": mean_tokens,
+        **dataclasses.asdict(figures),
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+
+
+@dataclasses.dataclass
+class _Figures:
+    sequences: int = 0
+    tokens: int = 0
+    loss_tokens: int = 0
+    left_out_weight: float = 0.0
+
+    def add(self, sequences: Iterable[TrainingSequence], left_out: float) -> None:
+        for s in sequences:
+            self.sequences += 1
+            self.tokens += len(s.input_ids)
+            self.loss_tokens += s.targets
+        self.left_out_weight += left_out
+
+
+def _steps(
+    questions: list[list[WeightedTrajectory]], config: MStepConfig, seed: int | str
+) -> Iterator[list[list[WeightedTrajectory]]]:
+    """The questions of each optimizer step: a new order every epoch, by the seed alone."""
+    for epoch in range(config.epochs):
+        order = list(range(len(questions)))
+        random.Random(f"{seed}/{epoch}").shuffle(order)
+        for start in range(0, len(order), config.questions_per_step):
+            yield [questions[i] for i in order[start : start + config.questions_per_step]]
+
+
+def _optimizer_step(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    sequences: Sequence[TrainingSequence],
+    norm: float,
+    rate: float,
+    config: MStepConfig,
+) -> tuple[float, float]:
+    """One step over all sequences; the loss and the gradient's norm before clipping."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    total = 0.0
+    for batch in token_batches([len(s.input_ids) for s in sequences], config.token_budget):
+        with accelerator.autocast():
+            loss = weighted_loss(model, [sequences[i] for i in batch]) / norm
+        accelerator.backward(loss)
+        total += loss.item()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    gradient = torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
+    if not torch.isfinite(gradient):
+        names = ", ".join(dict.fromkeys(n for s in sequences for n in s.sources))
+        raise TrainingError(
+            f"the gradient is not finite on the trajectories {names}; lower the rate"
+        )
+    optimizer.step()
+    return total, float(gradient)

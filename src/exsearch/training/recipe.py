@@ -1,0 +1,151 @@
+"""A recipe is everything that determines a run, as one tree of settings; it is read from TOML.
+
+Each part is defined beside what it configures. Paths are relative to the recipe's own folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from exsearch.agent.episode import AgentConfig
+from exsearch.training.e_step import EStepConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The model to start from and how it is run.
+
+    Attributes:
+        name: `smollm2-135m`, a Hugging Face id, a folder, or a finished run.
+        engine: `transformers`, `scripted`, or a name that another package registered.
+        device: `auto`, `cpu` or `cuda`.
+        batch_size: Sequences decoded together.
+        token_budget: Tokens in one pass over prompts, padding included; 0 suits the device.
+        system_prompt: None keeps the chat template's own; empty saves its tokens.
+        chat_template_kwargs: Variables for the chat template.
+    """
+
+    name: str = "smollm2-135m"
+    engine: str = "transformers"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: int = 64
+    token_budget: int = 0
+    system_prompt: str | None = None
+    chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Files of passages and questions; `sample` stands for the packaged ones."""
+
+    corpus: list[str] = dataclasses.field(default_factory=lambda: ["sample"])
+    train: str = "sample"
+    dev: str = "sample"
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrieverConfig:
+    """What answers sub-queries: an index folder, or one built from `data.corpus` in the run."""
+
+    kind: str = "bm25"
+    index: str | None = None
+    cache: int = 100_000
+
+
+@dataclasses.dataclass(frozen=True)
+class GemConfig:
+    """The loop: iterations of E-step and M-step.
+
+    Attributes:
+        iterations: At most so many.
+        patience: Stop after so many iterations without a better dev score; 0 never does.
+        select_by: The dev figure by which the best iteration is chosen.
+        dev_questions: Dev questions evaluated after each iteration; 0 takes all.
+        probe_questions: Train questions of the fixed set on which the objective is estimated.
+        probe_samples: K of that estimate.
+        checkpoint_seconds: Time between two checkpoints within an M-step.
+        keep_models: Keep every iteration's model, or only the best and the newest.
+    """
+
+    iterations: int = 2
+    patience: int = 0
+    select_by: Literal["em", "f1", "acc"] = "f1"
+    dev_questions: int = 0
+    probe_questions: int = 0
+    probe_samples: int = 4
+    checkpoint_seconds: float = 600.0
+    keep_models: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class MStepConfig:
+    """How a model is fine-tuned on weighted trajectories; optimizer and schedule start anew each time.
+
+    Attributes:
+        learning_rate: Peak, reached after `warm_up_share` of the steps, then cosine to 0.
+        epochs: Passes over the questions.
+        questions_per_step: Questions in one optimizer step.
+        token_budget: Tokens in one pass through the model, padding included (gradient accumulation).
+        warm_up_share: Of the steps, with a linearly rising rate.
+        max_grad_norm: Gradients are clipped to this norm.
+        weight_decay: Of AdamW.
+        min_log_likelihood: A question whose best a_k is below this is left out.
+        min_weight: Sequences with a smaller weight are left out, and their mass is logged.
+        gradient_checkpointing: Less memory for about a third more time.
+        lora_rank: 0 fine-tunes all weights; above 0 trains a LoRA adapter of this rank.
+        lora_alpha: Scale of the adapter.
+    """
+
+    learning_rate: float = 2e-6
+    epochs: int = 1
+    questions_per_step: int = 8
+    token_budget: int = 2048
+    warm_up_share: float = 0.1
+    max_grad_norm: float = 1.0
+    weight_decay: float = 0.0
+    min_log_likelihood: float = -math.inf
+    min_weight: float = 1e-3
+    gradient_checkpointing: bool = False
+    lora_rank: int = 0
+    lora_alpha: int = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmUpConfig(MStepConfig):
+    """Supervised fine-tuning before the first iteration.
+
+    Attributes:
+        examples: Trajectories to train on; 0 leaves warm-up out.
+        missing_support: Where a search does not bring the support: `leave_out` the question, or
+            let the record say that `nothing` was found.
+        file: Trajectories that a teacher wrote (see `exsearch rollout`), instead of decompositions.
+    """
+
+    learning_rate: float = 1e-4
+    examples: int = 0
+    missing_support: Literal["leave_out", "nothing"] = "leave_out"
+    file: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    Attributes:
+        name: Of the run's folder, where no other is named.
+        seed: Of the order of questions and of all sampling.
+        warm_up: With `examples` above 0 the run starts with supervised fine-tuning.
+    """
+
+    name: str
+    seed: int = 0
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    retriever: RetrieverConfig = dataclasses.field(default_factory=RetrieverConfig)
+    agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
+    warm_up: WarmUpConfig = dataclasses.field(default_factory=WarmUpConfig)
+    e_step: EStepConfig = dataclasses.field(default_factory=EStepConfig)
+    m_step: MStepConfig = dataclasses.field(default_factory=MStepConfig)
+    gem: GemConfig = dataclasses.field(default_factory=GemConfig)

@@ -1,0 +1,159 @@
+"""Warm-up data are trajectories made from a question's own decomposition, searched for real.
+
+Each hop becomes a sub-query, the retriever answers it as it will answer the searcher, and the record
+holds the hop's fact. The targets are the searcher's own format; the model is not involved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from exsearch.agent.episode import AgentConfig, Episode, answer_ids
+from exsearch.agent.format import (
+    ANSWER_FRAME,
+    Answer,
+    Search,
+    render_record,
+    render_select,
+    render_thought,
+)
+from exsearch.engines.base import ChatTokenizer
+from exsearch.evaluation.metrics import normalize
+from exsearch.records import (
+    Call,
+    CallKind,
+    Evidence,
+    Hop,
+    Passage,
+    Question,
+    Trajectory,
+    WeightedTrajectory,
+)
+from exsearch.retrievers.base import Retriever
+
+_REFERENCE = re.compile(r"#(\d+)")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmUpData:
+    """Trajectories with weight 1, and the ids of questions that gave none, by reason."""
+
+    items: list[WeightedTrajectory]
+    left_out: dict[str, list[str]]
+
+
+def hops(question: Question) -> tuple[Hop, ...]:
+    """A question's sub-questions; a single-hop question is its own."""
+    if question.decomposition:
+        return question.decomposition
+    if len(question.supporting) == 1 or question.dataset in ("nq", "nq-open"):
+        support = question.supporting[0] if question.supporting else None
+        return (Hop(question.question, question.answers[0], None, support),)
+    return ()
+
+
+def warm_up_data(
+    questions: Sequence[Question],
+    retriever: Retriever,
+    tokenizer: ChatTokenizer,
+    agent: AgentConfig,
+    *,
+    examples: int,
+    missing_support: Literal["leave_out", "nothing"] = "leave_out",
+) -> WarmUpData:
+    """Up to `examples` pseudo-trajectories, from the first questions that give one.
+
+    Raises:
+        RetrieverError: a search failed.
+    """
+    items: list[WeightedTrajectory] = []
+    left_out: dict[str, list[str]] = {}
+    for question in questions:
+        if len(items) >= examples:
+            break
+        made = _trajectory(question, retriever, tokenizer, agent, missing_support)
+        if isinstance(made, str):
+            left_out.setdefault(made, []).append(question.id)
+            continue
+        target = answer_ids(question.answers[0], tokenizer)
+        items.append(WeightedTrajectory(made, 1.0, (0.0,), (target,)))
+    return WarmUpData(items, left_out)
+
+
+def _trajectory(
+    question: Question,
+    retriever: Retriever,
+    tokenizer: ChatTokenizer,
+    agent: AgentConfig,
+    missing_support: str,
+) -> Trajectory | str:
+    """The pseudo-trajectory, or why there is none."""
+    plan = hops(question)
+    if not question.answers:
+        return "no answer"
+    if not plan:
+        return "no decomposition"
+    if len(plan) > agent.max_steps:
+        return "more hops than max_steps"
+    episode = Episode(question, 0, agent, tokenizer)
+    short: list[str] = []
+    for hop in plan:
+        query = _fill(hop.question, short)
+        short.append(hop.answer_short or hop.answer)
+        _say(episode, render_thought(Search(query)))
+        passages = retriever.search([query], agent.passages)[0]
+        support = _support(hop, passages)
+        if support is None and missing_support == "leave_out":
+            return "support not found"
+        evidence = support and Evidence(_fact(hop, query, support), (support.id,))
+        episode.found(passages)
+        if episode.kind is CallKind.SELECT:
+            _say(episode, render_select([support.id] if support else [], passages))
+        if episode.kind is CallKind.RECORD:
+            _say(episode, render_record(evidence, episode.shown))
+    answer = question.answers[0]
+    forced = episode.kind is CallKind.ANSWER
+    text = render_thought(Answer(answer))
+    _say(episode, text.removeprefix(ANSWER_FRAME) if forced else text)
+    return episode.trajectory()
+
+
+def _say(episode: Episode, text: str) -> None:
+    """Put an annotated output in the model's place."""
+    ids = (*episode.tokenizer.encode(text), episode.tokenizer.end_id)
+    episode.take(Call(episode.kind, episode.prompt_ids(), ids), finished=True)
+    if episode.malformed:
+        raise ValueError(f"{text!r} does not read back as an action: {episode.malformed}")
+
+
+def _fill(question: str, short_answers: Sequence[str]) -> str:
+    """A hop's question with `#n` replaced, and MuSiQue's `subject >> relation` as plain words."""
+
+    def answer(match: re.Match[str]) -> str:
+        n = int(match[1])
+        return short_answers[n - 1] if 0 < n <= len(short_answers) else match[0]
+
+    return " ".join(_REFERENCE.sub(answer, question).replace(">>", " ").split())
+
+
+def _support(hop: Hop, passages: Sequence[Passage]) -> Passage | None:
+    """The annotated passage among those found; without an annotation, one that holds the answer."""
+    if hop.support_id is not None:
+        return next((p for p in passages if p.id == hop.support_id), None)
+    wanted = f" {normalize(hop.answer_short or hop.answer)} "
+    return next((p for p in passages if wanted in f" {normalize(f'{p.title} {p.text}')} "), None)
+
+
+def _fact(hop: Hop, query: str, support: Passage) -> str:
+    """What the record says: the annotated sentence, or the passage's own that holds the answer."""
+    if hop.answer_short and hop.answer != hop.answer_short:
+        return hop.answer
+    wanted = normalize(hop.answer)
+    for sentence in _SENTENCE.split(support.text):
+        if wanted in normalize(sentence) and len(sentence.split()) <= 40:
+            return sentence if support.title in sentence else f"{support.title}: {sentence}"
+    return f"{query.rstrip('?')}: {hop.answer}"

@@ -1,0 +1,106 @@
+"""A weight says how much one of a question's K trajectories counts. Pure arithmetic, float64.
+
+`method.md`, E-step and choices 1 to 5 and 10. No model, no tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+Weighting = Literal["posterior", "likelihood", "uniform", "best", "correct"]
+
+
+def log_sum_exp(values: Sequence[float]) -> float:
+    """Log Σ exp(v), without overflow; -inf for an empty sum."""
+    peak = max(values, default=-math.inf)
+    if peak == -math.inf:
+        return -math.inf
+    return peak + math.log(math.fsum(math.exp(v - peak) for v in values))
+
+
+def importance_weights(
+    answer_log_probs: Sequence[float],
+    *,
+    weighting: Weighting = "posterior",
+    temperature: float = 1.0,
+    log_ratios: Sequence[float] | None = None,
+    correct: Sequence[bool] | None = None,
+) -> list[float]:
+    """The weights w_k of the K samples of ONE question.
+
+    Args:
+        answer_log_probs: a_k = log p(y*|x, z_k); -inf where the answer was never reached.
+        weighting: `posterior` softmax_k(a_k/τ); `likelihood` exp(a_k)/K; `uniform`, `best` and
+            `correct` share 1 among all that reached the answer, the best one, or those whose own
+            answer matched.
+        temperature: τ, of `posterior` only. Not the sampling temperature.
+        log_ratios: log p(z_k|x)/q(z_k|x) where samples were drawn from another proposal q; enters
+            `posterior` and `likelihood`.
+        correct: For `correct`: whether sample k's own answer matched.
+
+    Returns:
+        K weights; all 0 where no sample carries signal.
+
+    Raises:
+        ValueError: a score is NaN or +inf, or τ is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f"the weights' temperature must be positive, got {temperature}")
+    for k, a in enumerate(answer_log_probs):
+        if math.isnan(a) or a == math.inf:
+            raise ValueError(f"sample {k} has the log-likelihood {a}")
+    ratios = [0.0] * len(answer_log_probs) if log_ratios is None else list(log_ratios)
+    reached = [a > -math.inf for a in answer_log_probs]
+    match weighting:
+        case "posterior":
+            scaled = [a / temperature + r for a, r in zip(answer_log_probs, ratios, strict=True)]
+            total = log_sum_exp(scaled)
+            return [math.exp(s - total) if s > -math.inf else 0.0 for s in scaled]
+        case "likelihood":
+            k = len(answer_log_probs)
+            return [math.exp(a + r) / k for a, r in zip(answer_log_probs, ratios, strict=True)]
+        case "uniform":
+            return _shared(reached)
+        case "best":
+            best = max(answer_log_probs, default=-math.inf)
+            first = next((k for k, a in enumerate(answer_log_probs) if a == best), -1)
+            return _shared([reached[k] and k == first for k in range(len(reached))])
+        case "correct":
+            matched = [False] * len(reached) if correct is None else correct
+            return _shared([r and c for r, c in zip(reached, matched, strict=True)])
+
+
+def _shared(chosen: Sequence[bool]) -> list[float]:
+    count = sum(chosen)
+    return [1.0 / count if c else 0.0 for c in chosen]
+
+
+def effective_sample_size(weights: Sequence[float]) -> float:
+    """1 / Σ w_k² of weights that sum to 1: K where all are equal, 1 where one has it all."""
+    squares = math.fsum(w * w for w in weights)
+    return 1.0 / squares if squares else 0.0
+
+
+OBJECTIVE_FLOOR = -20.0
+
+
+def objective_estimate(answer_log_probs_QK: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """mean_x log(1/K Σ_k exp a_k) over questions, and its standard error; nan where undefined.
+
+    A question whose samples never reached an answer has -inf, which would be the mean. So each
+    question enters at no less than `OBJECTIVE_FLOOR`, the same for every iteration.
+    """
+    values = [
+        max(log_sum_exp(row) - math.log(len(row)), OBJECTIVE_FLOOR)
+        for row in answer_log_probs_QK
+        if row
+    ]
+    if not values:
+        return math.nan, math.nan
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return mean, math.nan
+    variance = math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)
+    return mean, math.sqrt(variance / len(values))
