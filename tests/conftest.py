@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
 from exsearch.records import Question
 from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
+
+# Before torch is loaded, and for what tests start: tiny models are slower on more threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 TINY_VOCABULARY = 800
 CHAT_TEMPLATE = (
@@ -45,7 +50,7 @@ def sample_texts() -> list[str]:
 
 
 def save_tiny_tokenizer(folder: Path, *, digits: bool = True, template: bool = True) -> int:
-    """A byte-level BPE tokenizer with ChatML turns, learned from the sample; its vocabulary's size."""
+    """A byte-level BPE tokenizer with ChatML turns; gives the size of its vocabulary."""
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -74,7 +79,7 @@ def save_tiny_tokenizer(folder: Path, *, digits: bool = True, template: bool = T
 
 
 def save_tiny_model(folder: Path, vocabulary: int, *, seed: int = 0) -> None:
-    """A random two-layer Llama with grouped-query attention, float32; the same for the same seed."""
+    """A random two-layer Llama with grouped-query attention, float32."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -99,7 +104,7 @@ def save_tiny_model(folder: Path, vocabulary: int, *, seed: int = 0) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of a hundred thousand weights with its tokenizer, in the Hugging Face layout."""
+    """A random model of some 80 thousand weights with its tokenizer."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_tiny_model(folder, save_tiny_tokenizer(folder))
     return folder
