@@ -44,20 +44,23 @@ def importance_weights(
         K weights; all 0 where no sample carries signal.
 
     Raises:
-        ValueError: a score is NaN or +inf, or τ is not positive.
+        ValueError: a score is NaN or +inf, a ratio is not finite, or τ is not positive.
     """
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"the weights' temperature must be positive, got {temperature}")
     for k, a in enumerate(answer_log_probs):
         if math.isnan(a) or a == math.inf:
             raise ValueError(f"sample {k} has the log-likelihood {a}")
     ratios = [0.0] * len(answer_log_probs) if log_ratios is None else list(log_ratios)
+    for k, r in enumerate(ratios):
+        if not math.isfinite(r):
+            raise ValueError(f"sample {k} has the log ratio {r} of model and proposal")
     reached = [a > -math.inf for a in answer_log_probs]
     match weighting:
         case "posterior":
-            scaled = [a / temperature + r for a, r in zip(answer_log_probs, ratios, strict=True)]
-            total = log_sum_exp(scaled)
-            return [math.exp(s - total) if s > -math.inf else 0.0 for s in scaled]
+            return _softmax(
+                [a / temperature + r for a, r in zip(answer_log_probs, ratios, strict=True)]
+            )
         case "likelihood":
             k = len(answer_log_probs)
             return [math.exp(a + r) / k for a, r in zip(answer_log_probs, ratios, strict=True)]
@@ -70,6 +73,16 @@ def importance_weights(
         case "correct":
             matched = [False] * len(reached) if correct is None else correct
             return _shared([r and c for r, c in zip(reached, matched, strict=True)])
+
+
+def _softmax(values: Sequence[float]) -> list[float]:
+    peak = max(values, default=-math.inf)
+    if peak == -math.inf:
+        return [0.0] * len(values)
+    # Divided, not subtracted in log space: the sum is then 1 also where scores are huge.
+    parts = [math.exp(v - peak) for v in values]
+    total = math.fsum(parts)
+    return [part / total for part in parts]
 
 
 def _shared(chosen: Sequence[bool]) -> list[float]:
