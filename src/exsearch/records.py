@@ -11,7 +11,7 @@ import json
 import math
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -170,8 +170,11 @@ class Trajectory:
     @property
     def passages(self) -> tuple[Passage, ...]:
         """Every passage that was found, each once, in the order of first appearance."""
-        seen = {p.id: p for step in reversed(self.steps) for p in reversed(step.passages)}
-        return tuple(reversed(seen.values()))
+        seen: dict[str, Passage] = {}
+        for step in self.steps:
+            for passage in step.passages:
+                seen.setdefault(passage.id, passage)
+        return tuple(seen.values())
 
     @property
     def prompt_tokens(self) -> int:
@@ -232,8 +235,13 @@ class WeightedTrajectory:
 
     @property
     def answer_shares(self) -> tuple[float, ...]:
-        """r_kj = softmax_j(a_kj): how the loss on the answer is shared by the accepted answers."""
+        """r_kj = softmax_j(a_kj): how the loss on the answer is shared by the accepted answers.
+
+        All 0 where every a_kj is -inf: there is nothing to share.
+        """
         total = self.answer_log_prob
+        if total == -math.inf:
+            return (0.0,) * len(self.answer_log_probs)
         return tuple(math.exp(a - total) for a in self.answer_log_probs)
 
 
@@ -259,10 +267,13 @@ def from_json(record_type: type[Record], line: str | bytes) -> Record:
     Raises:
         ValueError: not JSON, a missing or mistyped field, or a schema version newer than this one.
     """
-    fields = json.loads(line)
-    if not isinstance(fields, dict):
-        raise ValueError(f"expected a JSON object, got {type(fields).__name__}")
+    value: Any = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, got {type(value).__name__}")
+    fields = cast("dict[str, Any]", value)
     version = fields.pop("schema_version", 0)
+    if not isinstance(version, int):
+        raise ValueError(f"schema version {version!r} is not a number")
     if version > SCHEMA_VERSION:
         raise ValueError(
             f"schema version {version} is newer than {SCHEMA_VERSION}: update exsearch"
@@ -272,8 +283,15 @@ def from_json(record_type: type[Record], line: str | bytes) -> Record:
     return _adapter(record_type).validate_python(fields)
 
 
-def _evidence_from_version_0(trajectory: dict[str, Any]) -> None:
+def _evidence_from_version_0(trajectory: Any) -> None:
     """Version 0 kept a step's evidence as plain text, without the passages that it came from."""
-    for step in trajectory.get("steps", ()):
-        if isinstance(step.get("evidence"), str):
-            step["evidence"] = {"text": step["evidence"], "passage_ids": []}
+    match trajectory:
+        case {"steps": [*steps]}:
+            for step in steps:
+                match step:
+                    case {"evidence": str(text)}:
+                        step["evidence"] = {"text": text, "passage_ids": []}
+                    case _:
+                        pass
+        case _:
+            pass

@@ -1,0 +1,223 @@
+"""Records survive JSON, also -inf; older lines still load and newer ones are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exsearch.records import (
+    SCHEMA_VERSION,
+    Call,
+    CallKind,
+    Evidence,
+    Hop,
+    Passage,
+    Question,
+    Step,
+    StopReason,
+    Trajectory,
+    WeightedTrajectory,
+    from_json,
+    to_json,
+)
+
+texts = st.text(max_size=12)
+floats = st.floats(allow_nan=False)
+counts = st.integers(0, 2**40)
+
+
+def tuples(items, size=3):
+    return st.lists(items, max_size=size).map(tuple)
+
+
+passages = st.builds(Passage, texts, texts, texts, st.none() | floats)
+hops = st.builds(Hop, texts, texts, st.none() | texts, st.none() | texts)
+questions = st.builds(
+    Question, texts, texts, tuples(texts), tuples(texts), tuples(hops), st.none() | texts
+)
+evidence = st.builds(Evidence, texts, tuples(texts))
+steps = st.builds(Step, texts, tuples(passages), st.none() | tuples(texts), st.none() | evidence)
+calls = st.builds(
+    Call, st.sampled_from(CallKind), tuples(counts), tuples(counts), tuples(floats), tuples(floats)
+)
+trajectories = st.builds(
+    Trajectory,
+    questions,
+    tuples(steps, 2),
+    tuples(calls, 2),
+    texts,
+    st.sampled_from(StopReason),
+    counts,
+    counts,
+    st.none() | counts,
+    st.none() | texts,
+    counts,
+    st.none() | texts,
+    floats,
+)
+weighted = st.builds(
+    WeightedTrajectory, trajectories, floats, tuples(floats), tuples(tuples(counts))
+)
+every_record = st.one_of(passages, hops, questions, evidence, steps, calls, trajectories, weighted)
+
+QUESTION = Question("q", "Who?", ("a", "b"))
+
+
+def trajectory(**fields):
+    values = {"steps": (), "calls": (), "answer": "", "stop_reason": StopReason.ANSWERED}
+    return Trajectory(QUESTION, **(values | fields))
+
+
+@given(every_record)
+def test_json_round_trip(record):
+    line = to_json(record)
+    assert "\n" not in line
+    assert json.loads(line)["schema_version"] == SCHEMA_VERSION
+    assert from_json(type(record), line) == record
+    assert from_json(type(record), line.encode()) == record
+
+
+def test_every_record_is_in_the_round_trip():
+    import exsearch.records as module
+
+    kinds = {v for v in vars(module).values() if dataclasses.is_dataclass(v)}
+    assert kinds == {Passage, Hop, Question, Evidence, Step, Call, Trajectory, WeightedTrajectory}
+
+
+@given(trajectories, st.sampled_from([-math.inf, math.inf]))
+def test_infinite_scores_are_json_that_any_reader_takes(z, score):
+    line = to_json(WeightedTrajectory(z, 0.0, (score,), ((1,),)))
+
+    def refuse(text):
+        raise AssertionError(f"not JSON: {text}")
+
+    json.loads(line, parse_constant=refuse)
+    assert from_json(WeightedTrajectory, line).answer_log_probs == (score,)
+
+
+def version_0(record):
+    """A line as version 0 wrote it: evidence as plain text, and no version."""
+    fields = json.loads(to_json(record))
+    del fields["schema_version"]
+    for step in fields.get("trajectory", fields)["steps"]:
+        step["evidence"] = step["evidence"] and step["evidence"]["text"]
+    return json.dumps(fields)
+
+
+@given(trajectories)
+def test_version_0_still_loads(z):
+    def without_sources(step):
+        return dataclasses.replace(
+            step, evidence=step.evidence and Evidence(step.evidence.text, ())
+        )
+
+    expected = dataclasses.replace(z, steps=tuple(map(without_sources, z.steps)))
+    assert from_json(Trajectory, version_0(z)) == expected
+    w = WeightedTrajectory(z, 0.5, (-1.0,), ((1,),))
+    assert from_json(WeightedTrajectory, version_0(w)) == dataclasses.replace(
+        w, trajectory=expected
+    )
+
+
+def test_a_newer_version_is_refused():
+    line = to_json(Passage("1", "t", "x")).replace('"schema_version":1', '"schema_version":2')
+    with pytest.raises(ValueError, match="schema version 2 is newer than 1: update exsearch"):
+        from_json(Passage, line)
+
+
+def test_a_field_of_the_future_is_passed_over():
+    fields = json.loads(to_json(QUESTION)) | {"difficulty": 3}
+    assert from_json(Question, json.dumps(fields)) == QUESTION
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        b"\xff",
+        "{}",
+        '{"schema_version": "1", "id": "a"}',
+        '{"schema_version": null}',
+        '{"steps": 3}',
+        '{"steps": [3]}',
+        '{"steps": [{"evidence": 3}]}',
+        '{"trajectory": 3}',
+        '{"trajectory": [{"steps": []}]}',
+    ],
+)
+@pytest.mark.parametrize("record_type", [Trajectory, WeightedTrajectory])
+def test_what_is_no_record_is_a_value_error(record_type, line):
+    with pytest.raises(ValueError):
+        from_json(record_type, line)
+
+
+def test_distinct_answers():
+    assert Question("q", "?", (" b", "a", "b ", " ", "")).distinct_answers == ("b", "a")
+
+
+def test_passages_are_named_once_in_the_order_of_first_appearance():
+    a, b, c = (Passage(i, i, i) for i in "abc")
+    z = trajectory(steps=(Step("1", (b, a)), Step("2", (a, c, b))))
+    assert [p.id for p in z.passages] == ["b", "a", "c"]
+
+
+def test_the_latent_part_ends_where_the_answer_begins():
+    think = Call(CallKind.THINK, (1,), (2, 3), (-1.0, -2.0), (-3.0, -4.0))
+    answer = Call(CallKind.THINK, (1,), (4, 5, 6), (-0.5, -8.0, -8.0), (-0.25, -8.0, -8.0))
+    z = trajectory(calls=(think, answer), answer_start=1)
+    assert [n for _, n in z.latent_calls] == [2, 1]
+    assert (z.latent_log_prob, z.latent_proposal_log_prob) == (-3.5, -7.25)
+    forced = trajectory(calls=(think, answer), answer_start=0)
+    assert [n for _, n in forced.latent_calls] == [2, 0]
+    cut_off = trajectory(calls=(think, answer), stop_reason=StopReason.MAX_TOKENS)
+    assert [n for _, n in cut_off.latent_calls] == [2, 3]
+
+
+def test_token_counts():
+    calls_ = (Call(CallKind.THINK, (1, 2), (3,)), Call(CallKind.RECORD, (1,), (3, 4, 5)))
+    z = trajectory(calls=calls_)
+    assert (z.prompt_tokens, z.output_tokens) == (3, 4)
+
+
+def test_only_a_trajectory_with_ids_and_without_an_error_is_trainable():
+    full, bare = Call(CallKind.THINK, (1,), (2,)), Call(CallKind.THINK, (), (2,))
+    assert trajectory(calls=(full,)).trainable
+    assert trajectory(calls=(full,), stop_reason=StopReason.MALFORMED).trainable
+    assert not trajectory(calls=(full, bare)).trainable
+    assert not trajectory(calls=()).trainable
+    for reason in (StopReason.RETRIEVER_ERROR, StopReason.ENGINE_ERROR):
+        assert not trajectory(calls=(full,), stop_reason=reason).trainable
+
+
+def test_stop_reasons_are_told_apart():
+    assert {r for r in StopReason if r.is_error} == {
+        StopReason.RETRIEVER_ERROR,
+        StopReason.ENGINE_ERROR,
+    }
+    assert {r for r in StopReason if r.has_answer} == {StopReason.ANSWERED, StopReason.MAX_STEPS}
+
+
+@given(st.lists(st.floats(-700, 0) | st.just(-math.inf), min_size=1, max_size=4))
+def test_the_answers_likelihoods_add_up_and_are_shared(scores):
+    w = WeightedTrajectory(trajectory(), 1.0, tuple(scores), tuple((1,) for _ in scores))
+    total = math.fsum(map(math.exp, scores))
+    assert math.exp(w.answer_log_prob) == pytest.approx(total)
+    if total:
+        assert sum(w.answer_shares) == pytest.approx(1)
+
+
+def test_hopeless_answers():
+    assert WeightedTrajectory(trajectory(), 0.0).answer_log_prob == -math.inf
+    far = WeightedTrajectory(trajectory(), 1.0, (-9000.0, -9000.0), ((1,), (2,)))
+    assert far.answer_log_prob == pytest.approx(-9000 + math.log(2))
+    assert far.answer_shares == pytest.approx((0.5, 0.5))
+    lost = WeightedTrajectory(trajectory(), 0.0, (-math.inf, -math.inf), ((1,), (2,)))
+    assert lost.answer_shares == (0.0, 0.0)
