@@ -1,7 +1,7 @@
-"""The loop is warm-up, then E-step and M-step in turn, with the best iteration by dev kept and named.
+"""The loop is warm-up, then E-step and M-step in turn; the best iteration by dev is kept and named.
 
-Every stage leaves a complete file or folder behind, so running it again passes over what is done and
-goes on where it stopped; on a CPU the final weights are then the same bits as undisturbed.
+Every stage leaves a complete file or folder behind, so running it again passes over what is done
+and goes on where it stopped; on a CPU the final weights are then the same bits as undisturbed.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from exsearch.training.e_step import by_question, read_weighted, sample_and_weig
 from exsearch.training.journal import Journal
 from exsearch.training.m_step import m_step, new_optimizer
 from exsearch.training.recipe import EStepConfig, MStepConfig, Recipe
-from exsearch.training.warm_up import warm_up_data
+from exsearch.training.warm_up import WarmUpData, warm_up_data
 from exsearch.training.weights import effective_sample_size, objective_estimate
 
 BEST_FILE = "best.json"
 METRICS_FILE = "metrics.jsonl"
 TRAJECTORIES = "trajectories.jsonl"
+TEACHER_FILE = "teacher.jsonl"
 
 
 class Loop:
@@ -110,19 +111,13 @@ class Loop:
             if config.file:
                 items, left_out = list(read_weighted(Path(config.file))), {}
             else:
-                data = warm_up_data(
-                    self.train,
-                    self.retriever,
-                    self.engine.tokenizer,
-                    self.recipe.agent,
-                    examples=config.examples,
-                    missing_support=config.missing_support,
-                )
+                data = self._warm_up_data(stage / TEACHER_FILE)
                 items, left_out = data.items, {k: len(v) for k, v in data.left_out.items()}
             if not items:
                 raise TrainingError(
                     "no train question gives a warm-up example (they need a decomposition whose "
-                    "support is found); set warm_up.examples=0 to start without"
+                    f"support is found, or a teacher's right answer; left out: {left_out}); set "
+                    "warm_up.examples=0 to start without"
                 )
             self.journal.log("warm_up", "data", examples=len(items), left_out=left_out)
             write_atomic(file, "".join(to_json(i) + "\n" for i in items))
@@ -130,6 +125,32 @@ class Loop:
         self._m_step("warm_up", items, config)
         used = {i.trajectory.question.id for i in items}
         return [q for q in self.train if q.id not in used]
+
+    def _warm_up_data(self, teacher_file: Path) -> WarmUpData:
+        config, teacher = self.recipe.warm_up, self.recipe.teacher
+        tokenizer, agent = self.engine.tokenizer, self.recipe.agent
+        if config.source == "teacher" and teacher:
+            from exsearch.training.teacher import teach
+
+            with self._bar("warm_up teacher", config.examples, "example") as bar:
+                return teach(
+                    self.train,
+                    teacher,
+                    self.retriever,
+                    tokenizer,
+                    agent,
+                    examples=config.examples,
+                    file=teacher_file,
+                    on_example=bar.update,
+                )
+        return warm_up_data(
+            self.train,
+            self.retriever,
+            tokenizer,
+            agent,
+            examples=config.examples,
+            missing_support=config.missing_support,
+        )
 
     def _iterate(self, stage: str, iteration: int, pool: Sequence[Question]) -> None:
         config, folder = self.recipe.e_step, self._stage(stage)
@@ -175,7 +196,7 @@ class Loop:
         return items
 
     def _m_step(self, stage: str, items: Sequence[WeightedTrajectory], config: MStepConfig) -> None:
-        """Fine-tune from the newest weights into `<stage>/model`, or pass over it if that is there."""
+        """Fine-tune from the newest weights into `<stage>/model`, unless that is there."""
         done, checkpoint = self._stage(stage) / "model", self._stage(stage) / "checkpoint"
         if not is_complete(done):
             resumed = is_complete(checkpoint)
@@ -210,8 +231,7 @@ class Loop:
             }
             save_model(model, self.model, done, settings)
             del model, optimizer
-            summary["resumed_at_step"] = first
-            self.journal.log(stage, "m_step", **summary)
+            self.journal.log(stage, "m_step", **{**summary, "resumed_at_step": first})
         shutil.rmtree(checkpoint, ignore_errors=True)
         self.model = str(done)
 

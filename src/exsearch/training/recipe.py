@@ -8,9 +8,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from exsearch.agent.episode import AgentConfig
+from exsearch.errors import ConfigError
 from exsearch.training.e_step import EStepConfig
+
+_TEACHER_OWN = ("model", "messages", "stream", "n")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +85,13 @@ class GemConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MStepConfig:
-    """How a model is fine-tuned on weighted trajectories; optimizer and schedule start anew each time.
+    """How a model is fine-tuned; optimizer and schedule start anew each time.
 
     Attributes:
         learning_rate: Peak, reached after `warm_up_share` of the steps, then cosine to 0.
         epochs: Passes over the questions.
         questions_per_step: Questions in one optimizer step.
-        token_budget: Tokens in one pass through the model, padding included (gradient accumulation).
+        token_budget: Tokens in one pass, padding included; gradients add up over a step.
         warm_up_share: Of the steps, with a linearly rising rate.
         max_grad_norm: Gradients are clipped to this norm.
         weight_decay: Of AdamW.
@@ -118,15 +122,76 @@ class WarmUpConfig(MStepConfig):
 
     Attributes:
         examples: Trajectories to train on; 0 leaves warm-up out.
+        source: Where they come from: a question's own `decomposition`, or the `[teacher]`.
         missing_support: Where a search does not bring the support: `leave_out` the question, or
             let the record say that `nothing` was found.
-        file: Trajectories that a teacher wrote (see `exsearch rollout`), instead of decompositions.
+        file: Weighted trajectories that exist (see `exsearch rollout`), instead of either.
     """
 
     learning_rate: float = 1e-4
     examples: int = 0
+    source: Literal["decomposition", "teacher"] = "decomposition"
     missing_support: Literal["leave_out", "nothing"] = "leave_out"
     file: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+    """Where the teacher is, and how it is asked.
+
+    Attributes:
+        base_url: Of an OpenAI-compatible service, such as `http://localhost:8000/v1`.
+        model: The service's name for the model.
+        api_key_env: Environment variable with the key; it may be unset where none is needed.
+        keep: `correct` keeps trajectories that searched and whose own answer is an exact match;
+            `all` keeps every one that reached an answer.
+        temperature: None leaves it to the service; some models take no other.
+        max_tokens: Limit of a reply; 0 sends none (some models want it under another name).
+        extra: More fields of the request, such as `{max_completion_tokens = 2000}`.
+        concurrency: Questions asked side by side.
+        timeout: Seconds for one attempt, from connecting to the last byte.
+        retries: Further attempts after 429, 5xx, a timeout or a failed connection.
+        backoff: Seconds before the first of them, doubled each time.
+        max_wait: Seconds at most between attempts; a service that asks for more ends the work.
+
+    Raises:
+        ConfigError: a value that can't be used.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+    keep: Literal["correct", "all"] = "correct"
+    temperature: float | None = None
+    max_tokens: int = 512
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    concurrency: int = 4
+    timeout: float = 120.0
+    retries: int = 5
+    backoff: float = 1.0
+    max_wait: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not _is_plain_url(self.base_url):  # not shown: it may hold a key
+            raise ConfigError(
+                "teacher.base_url must be http(s)://host[:port]/path, without user, key or query"
+            )
+        if own := [name for name in _TEACHER_OWN if name in self.extra]:
+            raise ConfigError(f"teacher.extra may not set {own[0]!r}")
+        for name, least in (("concurrency", 1), ("retries", 0), ("backoff", 0), ("max_tokens", 0)):
+            if not getattr(self, name) >= least:
+                raise ConfigError(f"teacher.{name} is {getattr(self, name)}, expected >= {least}")
+        if not self.timeout > 0:
+            raise ConfigError(f"teacher.timeout is {self.timeout}, expected seconds above 0")
+
+
+def _is_plain_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        plain = url.port != 0 and not (url.username or url.password or url.query or url.fragment)
+    except ValueError:
+        return False
+    return plain and url.scheme in ("http", "https") and bool(url.hostname)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +202,10 @@ class Recipe:
         name: Of the run's folder, where no other is named.
         seed: Of the order of questions and of all sampling.
         warm_up: With `examples` above 0 the run starts with supervised fine-tuning.
+        teacher: Needed where `warm_up.source` is `teacher`.
+
+    Raises:
+        ConfigError: the teacher is missing.
     """
 
     name: str
@@ -149,3 +218,10 @@ class Recipe:
     e_step: EStepConfig = dataclasses.field(default_factory=EStepConfig)
     m_step: MStepConfig = dataclasses.field(default_factory=MStepConfig)
     gem: GemConfig = dataclasses.field(default_factory=GemConfig)
+    teacher: TeacherConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.warm_up.source == "teacher" and self.teacher is None:
+            raise ConfigError(
+                'warm_up.source is "teacher": add a section [teacher] with base_url and model'
+            )

@@ -1,7 +1,7 @@
 """Warm-up data are trajectories made from a question's own decomposition, searched for real.
 
-Each hop becomes a sub-query, the retriever answers it as it will answer the searcher, and the record
-holds the hop's fact. The targets are the searcher's own format; the model is not involved.
+Each hop becomes a sub-query, the retriever answers it as it will answer the searcher, and the
+record holds the hop's fact. The targets are the searcher's own format; no model is involved.
 """
 
 from __future__ import annotations
@@ -122,10 +122,15 @@ def _trajectory(
     return episode.trajectory()
 
 
-def _say(episode: Episode, text: str) -> None:
-    """Put an annotated output in the model's place."""
+def written(episode: Episode, text: str) -> Call:
+    """The episode's next call with a given text in the model's place; it has no log-probs."""
     ids = (*episode.tokenizer.encode(text), episode.tokenizer.end_id)
-    episode.take(Call(episode.kind, episode.prompt_ids(), ids), finished=True)
+    return Call(episode.kind, episode.prompt_ids(), ids)
+
+
+def _say(episode: Episode, text: str) -> None:
+    """Take in an annotated output."""
+    episode.take(written(episode, text), finished=True)
     if episode.malformed:
         raise ValueError(f"{text!r} does not read back as an action: {episode.malformed}")
 
