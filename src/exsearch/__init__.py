@@ -9,13 +9,14 @@ __version__ = "0.1.0"
 
 # Loaded on first use, so that `import exsearch` stays fast and needs no torch.
 _HOMES = {
-    "Searcher": "exsearch.agent.searcher",
+    "Searcher": "exsearch.searcher",
     "load_questions": "exsearch.data.questions",
     "load_engine": "exsearch.build",
     "load_retriever": "exsearch.build",
     "rollout": "exsearch.agent.rollout",
     "weigh": "exsearch.training.e_step",
     "m_step": "exsearch.training.m_step",
+    "new_optimizer": "exsearch.training.m_step",
 }
 __all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 

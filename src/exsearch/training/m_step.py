@@ -53,8 +53,9 @@ def select(items: Sequence[WeightedTrajectory], min_log_likelihood: float) -> Se
     return Selection(hopeful, len(groups) - len(signal), len(signal) - len(hopeful))
 
 
-def new_optimizer(model: Any, config: MStepConfig) -> torch.optim.AdamW:
+def new_optimizer(model: Any, config: MStepConfig | None = None) -> torch.optim.AdamW:
     """AdamW over the weights that need a gradient."""
+    config = config or MStepConfig()
     trained = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.AdamW(
         trained, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.95)
