@@ -257,7 +257,8 @@ def _adapter(record_type: type[Any]) -> TypeAdapter[Any]:
 
 def to_json(record: Any) -> str:
     """One line of JSON for a record, with its schema version."""
-    fields = _adapter(type(record)).dump_json(record).decode()
+    record_type = cast("type[Any]", type(record))
+    fields = _adapter(record_type).dump_json(record).decode()
     return f'{{"schema_version":{SCHEMA_VERSION},{fields[1:]}'
 
 

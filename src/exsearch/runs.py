@@ -1,13 +1,15 @@
 """A run is a folder that can be killed at any moment and read by anyone while it grows.
 
-Whole files are written beside, flushed and renamed; folders get a manifest last and count as complete
-only with it; JSON lines are appended and flushed one by one, and a torn last line is cut off when the
+Whole files are written beside, flushed and renamed; folders get a manifest last and count as
+complete only with it; JSON lines are appended and flushed, and a torn last line is cut off when the
 file is opened for writing again. It does not know what the files mean.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -56,31 +58,69 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that becomes `path`, with a manifest, if the block succeeds.
 
-    What stood at `path` before is replaced only then. After an error nothing is left behind.
+    What stood at `path` before is replaced only then. After an error nothing is left behind; what a
+    killed process left behind is removed by the next one that writes the same folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
+    _remove_leftovers(path)
     beside.mkdir()
     try:
-        yield beside
-        files = sorted(p for p in beside.rglob("*") if p.is_file())
-        manifest = {
-            str(p.relative_to(beside)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)}
-            for p in files
-        }
-        for file in files:
-            _sync(file)
-        write_atomic(beside / MANIFEST, json.dumps({"files": manifest}, indent=1))
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
-        if path.exists():
-            path.rename(old)
-        beside.rename(path)
-        _sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        with _claimed(beside):
+            yield beside
+            _write_manifest(beside)
+            _put_in_place(beside, path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def _write_manifest(folder: Path) -> None:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    facts = {
+        str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)}
+        for p in files
+    }
+    for file in files:
+        _sync(file)
+    write_atomic(folder / MANIFEST, json.dumps({"files": facts}, indent=1))
+
+
+def _put_in_place(beside: Path, path: Path) -> None:
+    if not path.exists():
+        beside.rename(path)
+        _sync(path.parent)
+        return
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    path.rename(old)
+    try:
+        beside.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder, wherever it is renamed to; the claim falls with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left beside `path`, but not what a live one is writing."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.???"):
+        if leftover.suffix == ".tmp" and leftover.is_dir():
+            with contextlib.suppress(OSError), _claimed(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        elif leftover.suffix == ".old" and path.exists():
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def is_complete(path: Path) -> bool:
@@ -99,23 +139,32 @@ def verify_folder(
     hint = f"; {remedy}" if remedy else ""
     if not path.is_dir():
         raise error(f"{path}: no such folder{hint}")
-    try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
-    except FileNotFoundError:
-        raise error(f"{path}: incomplete, it has no {MANIFEST}{hint}") from None
-    except (ValueError, KeyError, TypeError):
-        raise error(f"{path / MANIFEST}: damaged{hint}") from None
-    for name, facts in files.items():
-        file = path / name
+    for file, size, digest in _read_manifest(path, error, hint):
         if not file.resolve().is_relative_to(path.resolve()):
-            raise error(f"{path / MANIFEST}: names a file outside its folder: {name}{hint}")
+            raise error(f"{path / MANIFEST}: names a file outside its folder: {file}{hint}")
         if not file.is_file():
             raise error(f"{file}: missing{hint}")
-        if file.stat().st_size != facts["bytes"]:
-            size = file.stat().st_size
-            raise error(f"{file}: has {size} bytes, its manifest says {facts['bytes']}{hint}")
-        if hashes and sha256_file(file) != facts["sha256"]:
+        if file.stat().st_size != size:
+            raise error(f"{file}: has {file.stat().st_size} bytes, its manifest says {size}{hint}")
+        if hashes and sha256_file(file) != digest:
             raise error(f"{file}: altered, its SHA-256 is not the manifest's{hint}")
+
+
+def _read_manifest(
+    path: Path, error: type[ExSearchError], hint: str
+) -> list[tuple[Path, int, str]]:
+    """Place, size and SHA-256 of each file that a folder's manifest names."""
+    try:
+        files = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return [
+            (path / name, int(facts["bytes"]), str(facts["sha256"]))
+            for name, facts in files.items()
+            if (path / name).resolve()  # refuses what can't be a path
+        ]
+    except FileNotFoundError:
+        raise error(f"{path}: incomplete, it has no {MANIFEST}{hint}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise error(f"{path / MANIFEST}: damaged{hint}") from None
 
 
 def append_jsonl(path: Path, lines: Iterable[str]) -> None:
@@ -173,9 +222,15 @@ def in_chunks(
     """
     commits = file.with_suffix(".chunks")
     done = list(read_jsonl(commits))
-    if file.exists():
-        with file.open("ab") as out:  # what follows the last commit belongs to a torn chunk
-            out.truncate(done[-1]["bytes"] if done else 0)
+    committed = done[-1]["bytes"] if done else 0
+    written = file.stat().st_size if file.exists() else 0
+    if written < committed:
+        raise RunError(
+            f"{file}: has {written} bytes where {commits.name} says {committed}; put it back, or "
+            "delete both to begin anew"
+        )
+    if written > committed:  # what follows the last commit belongs to a torn chunk
+        os.truncate(file, committed)
     for start in range(len(done) * size, len(items), size):
         lines, facts = work(items[start : start + size])
         append_jsonl(file, lines)
@@ -191,14 +246,13 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process holds it.
     """
-    import fcntl
-
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(
-                f"{folder}: another process is working on this run; wait for it or name another folder"
+                f"{folder}: another process is working on this run; wait for it, or name another "
+                "folder"
             ) from None
         yield
