@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -98,16 +99,21 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert names(tmp_path) == ["index"]
 
 
-def test_a_failed_rename_puts_the_old_folder_back(tmp_path):
+def test_a_failed_rename_puts_the_old_folder_back(tmp_path, monkeypatch):
     path = tmp_path / "index"
     fill(path, a="old")
-    with pytest.raises(FileNotFoundError), new_folder(path) as folder:
-        (folder / "a").write_text("new")
-        os.rename(folder, tmp_path / "taken")
-        (tmp_path / "taken" / MANIFEST).write_text("")
-        folder.mkdir()
-        folder.rmdir()
+    rename = Path.rename
+
+    def broken(self, target):
+        if self.suffix == ".tmp":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        fill(path, a="new")
     assert (path / "a").read_text() == "old"
+    assert names(tmp_path) == ["index"]
 
 
 DIE_WHILE_WRITING = """

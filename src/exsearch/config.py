@@ -1,7 +1,7 @@
 """A recipe file is TOML that fills a tree of dataclasses; what can't be used is said in one line.
 
-The dataclasses live beside what they configure. This module reads, overrides, checks and writes them;
-it knows none of them.
+The dataclasses live beside what they configure. This module reads, overrides, checks and writes
+them; it knows none of them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def load_config(config_type: type[Config], file: Path, overrides: Sequence[str] 
         raise ConfigError(f"{file}: no such recipe") from None
     except IsADirectoryError:
         raise ConfigError(f"{file}: a folder, expected a recipe file (.toml)") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not TOML: {error}") from None
     for override in overrides:
@@ -52,9 +54,12 @@ def parse_config(config_type: type[Config], values: Mapping[str, Any], *, place:
         return TypeAdapter(config_type).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
-        raise ConfigError(f"{place}: {key}: {first['msg']}{got}") from None
+        key = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+        # A check of our own says the value itself; its input would be the whole section.
+        own = first["type"] == "value_error"
+        got = "" if own or first["type"] == "missing" else f", got {first['input']!r}"
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{place}: {key}{message}{got}") from None
 
 
 def to_plain(config: Any) -> dict[str, Any]:
