@@ -45,11 +45,10 @@ class HuggingFaceChat:
         self._system = system_prompt
         self._kwargs = {"enable_thinking": False, **(template_kwargs or {})}
         self._template = None if tokenizer.chat_template else PLAIN_TEMPLATE
-        specials = sorted(
-            {t.content for t in tokenizer.added_tokens_decoder.values() if t.content.strip()},
-            key=len,
-            reverse=True,
-        )
+        # Added tokens that no template marks as special (<tool_call>) count: text could forge them.
+        # One of a single character can't be broken up, and controls nothing.
+        added = {t.content for t in tokenizer.added_tokens_decoder.values()}
+        specials = sorted((c for c in added if len(c.strip()) > 1), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
         self._turn_end = self._render([_user("a"), _assistant(_PROBE)], False).split(_PROBE)[-1]
         self.end_id = self._find_end()

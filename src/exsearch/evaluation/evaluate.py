@@ -47,7 +47,7 @@ def evaluate(
     sampling: Sampling = GREEDY,
     seed: int = 0,
     examples: WorkedExamples | None = None,
-    retry_malformed: bool = False,
+    retry_malformed: bool = True,
     on_finished: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Answer all questions and score the answers; goes on where an earlier call was killed.
