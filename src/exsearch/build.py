@@ -1,34 +1,28 @@
-"""Building turns names and recipes into live objects; the one place that knows every concrete class.
+"""Building turns names and settings into live objects; it alone knows every concrete class.
 
-Other packages add engines and retrievers through entry points (`exsearch.engines`,
-`exsearch.retrievers`): a name and a callable that takes what the built-in ones take.
+It runs none of them (`jobs` does). Other packages add engines and retrievers through entry points
+(`exsearch.engines`, `exsearch.retrievers`): a name and a callable that takes what the built-in ones
+take.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import importlib.metadata
 import json
-import logging
-import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from exsearch.config import first_difference, load_config, to_plain
-from exsearch.data import sample_path
-from exsearch.data.corpus import read_corpus
-from exsearch.data.questions import load_questions
+from exsearch.agent.episode import AgentConfig
+from exsearch.config import parse_config
 from exsearch.engines.base import Engine
 from exsearch.engines.embedded import EMBEDDED_MODEL, embedded_model
-from exsearch.errors import ConfigError, MissingExtraError, ModelError, RunError
+from exsearch.errors import ConfigError, MissingExtraError, ModelError
 from exsearch.retrievers.base import Retriever
-from exsearch.runs import is_complete, locked, sha256_file, write_atomic
-from exsearch.training.recipe import DataConfig, ModelConfig, Recipe
-
-logger = logging.getLogger(__name__)
+from exsearch.training.recipe import ModelConfig
 
 ENGINES = {
     "transformers": "exsearch.build:open_transformers",
@@ -36,13 +30,25 @@ ENGINES = {
 }
 RETRIEVERS = {"bm25": "exsearch.build:open_bm25"}
 RECIPE_FILE = "recipe.json"
-ENVIRONMENT_FILE = "environment.json"
+BEST_FILE = "best.json"
+MODEL_SETTINGS_FILE = "exsearch.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """How a model was trained to be asked; the defaults suit one that says nothing."""
+
+    agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
+    system_prompt: str | None = None
+    chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def load_engine(
     model: str | Path = EMBEDDED_MODEL, *, engine: str = "transformers", **settings: Any
 ) -> Engine:
     """An engine with a model: a name, a Hugging Face id, a folder, or a finished run.
+
+    A model that was trained here is asked as it was trained (`model_settings`).
 
     Args:
         model: What to load; see `resolve_model`.
@@ -54,7 +60,12 @@ def load_engine(
         ConfigError: no such engine.
         MissingExtraError: the engine's packages are not installed.
     """
-    return open_engine(ModelConfig(name=str(model), engine=engine, **settings))
+    trained = model_settings(model)
+    asked = {
+        "system_prompt": trained.system_prompt,
+        "chat_template_kwargs": trained.chat_template_kwargs,
+    }
+    return open_engine(ModelConfig(name=str(model), engine=engine, **{**asked, **settings}))
 
 
 def load_retriever(index: str | Path, *, kind: str = "bm25", cache: int = 100_000) -> Retriever:
@@ -116,8 +127,8 @@ def resolve_model(name: str | Path) -> str:
     if str(name) == EMBEDDED_MODEL:
         return str(embedded_model())
     folder = Path(name).expanduser()
-    if (folder / "best.json").is_file():
-        best = json.loads((folder / "best.json").read_text())["model"]
+    if (folder / BEST_FILE).is_file():
+        best = _read_json(folder / BEST_FILE)["model"]
         inner = folder / best
         return str(inner) if inner.is_dir() else resolve_model(best)
     if (folder / RECIPE_FILE).is_file():
@@ -133,6 +144,41 @@ def resolve_model(name: str | Path) -> str:
     return str(name)
 
 
+def model_settings(model: str | Path) -> ModelSettings:
+    """How a model was trained to be asked: from its `exsearch.json`, or from its run's recipe.
+
+    A model that says nothing (a Hugging Face id, the embedded one) has the defaults. Nothing is
+    loaded, converted or fetched.
+
+    Raises:
+        ConfigError: an `exsearch.json` that can't be read.
+        ModelError: a run that is not finished.
+    """
+    folder = Path(model).expanduser()
+    if (folder / BEST_FILE).is_file():
+        best = folder / _read_json(folder / BEST_FILE)["model"]
+        if not (best / MODEL_SETTINGS_FILE).is_file():  # the run's best is the model it began with
+            recipe = _read_json(folder / RECIPE_FILE)["recipe"]
+            values = {
+                "agent": recipe["agent"],
+                "system_prompt": recipe["model"]["system_prompt"],
+                "chat_template_kwargs": recipe["model"]["chat_template_kwargs"],
+            }
+            return parse_config(ModelSettings, values, place=str(folder / RECIPE_FILE))
+        folder = best
+    file = folder / MODEL_SETTINGS_FILE
+    if not file.is_file():
+        return ModelSettings()
+    return parse_config(ModelSettings, _read_json(file), place=str(file))
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file}: damaged, not JSON ({error})") from None
+
+
 def _target(table: dict[str, str], name: str, noun: str) -> Callable[..., Any]:
     plugins = {e.name: e for e in importlib.metadata.entry_points(group=f"exsearch.{noun}s")}
     if name in table:
@@ -144,122 +190,3 @@ def _target(table: dict[str, str], name: str, noun: str) -> Callable[..., Any]:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
     raise ConfigError(f"no {noun} {name!r}; {hint}")
-
-
-def train(
-    recipe_file: Path,
-    *,
-    overrides: tuple[str, ...] = (),
-    out: Path | None = None,
-    progress: bool = True,
-) -> tuple[Path, dict[str, Any]]:
-    """Run a recipe to its end, or on from where it stopped.
-
-    Returns:
-        The run's folder and what its `best.json` says.
-
-    Raises:
-        ExSearchError: whatever stands in the way, in one line.
-    """
-    recipe = load_config(Recipe, recipe_file, overrides)
-    try:
-        from exsearch.training.loop import Loop
-    except ImportError as error:
-        raise MissingExtraError("training", "local", str(error)) from None
-    folder = out or Path("runs") / recipe.name
-    with locked(folder):
-        data = _data_files(recipe.data, recipe_file.parent)
-        _settle(recipe, folder, data)
-        train_questions = load_questions(data["train"][0])
-        dev = load_questions(data["dev"][0])
-        retriever = _run_retriever(recipe, folder, data["corpus"], recipe_file.parent, progress)
-        engine = open_engine(recipe.model)
-        loop = Loop(
-            recipe,
-            folder,
-            train=train_questions,
-            dev=dev,
-            retriever=retriever,
-            engine=engine,
-            start=resolve_model(recipe.model.name),
-            device=getattr(engine, "device", None),
-            progress=progress,
-        )
-        return folder, loop.run()
-
-
-def _data_files(data: DataConfig, base: Path) -> dict[str, list[Path]]:
-    def path(name: str, sample: str) -> Path:
-        return sample_path(sample) if name == "sample" else base / Path(name).expanduser()
-
-    return {
-        "corpus": [path(name, "corpus") for name in data.corpus],
-        "train": [path(data.train, "train")],
-        "dev": [path(data.dev, "dev")],
-    }
-
-
-def _run_retriever(
-    recipe: Recipe, folder: Path, corpus: list[Path], base: Path, progress: bool
-) -> Retriever:
-    if recipe.retriever.index:
-        index = base / recipe.retriever.index
-    else:
-        index = folder / "index"
-        if not is_complete(index):
-            from exsearch.retrievers.bm25 import build_bm25
-
-            build_bm25(read_corpus(corpus), index, progress=progress)
-    return load_retriever(index, kind=recipe.retriever.kind, cache=recipe.retriever.cache)
-
-
-def _settle(recipe: Recipe, folder: Path, data: dict[str, list[Path]]) -> None:
-    """Write down what determines the run, or check that it is what was written down before."""
-    hashes = {
-        f"{role} {path.name}": sha256_file(path)
-        for role, files in data.items()
-        for path in files
-        if path.is_file()
-    }
-    now = {"recipe": to_plain(recipe), "data_sha256": hashes}
-    file = folder / RECIPE_FILE
-    if file.exists():
-        difference = first_difference(json.loads(file.read_text()), now)
-        if difference:
-            raise RunError(
-                f"{folder}: this run was begun with other settings: {difference}; "
-                "name another folder with --out, or undo the change"
-            )
-    else:
-        write_atomic(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=1))
-        write_atomic(file, json.dumps(now, indent=1))
-    before = json.loads((folder / ENVIRONMENT_FILE).read_text())
-    changed = first_difference(before, environment())
-    if changed:
-        logger.warning("%s: the environment is not the one it began in: %s", folder, changed)
-
-
-def environment() -> dict[str, Any]:
-    """Versions of what results depend on, and the machine in a few words."""
-    names = (
-        "exsearch",
-        "torch",
-        "transformers",
-        "tokenizers",
-        "accelerate",
-        "peft",
-        "bm25s",
-        "numpy",
-    )
-    versions: dict[str, str | None] = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "versions": versions,
-    }

@@ -149,7 +149,8 @@ def sample_and_weigh(
 ) -> list[dict[str, Any]]:
     """Run the E-step over all questions, chunk by chunk, into a file of JSON lines.
 
-    Chunks already committed are not sampled again (`runs.in_chunks`).
+    Chunks already committed are not sampled again (`runs.in_chunks`). A question without answers
+    gives plain trajectories, without weights; training has none of those.
 
     Returns:
         For each chunk: samples, failed samples, seconds spent on sampling and on scoring.
@@ -178,14 +179,16 @@ def sample_and_weigh(
                 f"{errors[-1].error}; mend the cause and run the same command again"
             )
         sampled = time.perf_counter()
-        weighted = weigh(trajectories, engine, config)
+        known = [t for t in trajectories if t.question.distinct_answers]
+        weighted = weigh(known, engine, config)
+        plain = [t for t in trajectories if not t.question.distinct_answers]
         facts = {
             "samples": len(trajectories),
             "failed": len(errors),
             "sampling_seconds": round(sampled - start, 3),
             "scoring_seconds": round(time.perf_counter() - sampled, 3),
         }
-        return (to_json(item) for item in weighted), facts
+        return (to_json(item) for item in (*weighted, *plain)), facts
 
     return in_chunks(questions, config.chunk, file, work)
 

@@ -1,0 +1,44 @@
+"""The command line: one command for each job, all with the same options for the same things.
+
+Commands import what they need when they run, so that `exsearch --help` loads none of it.
+"""
+
+from __future__ import annotations
+
+import click
+
+import exsearch
+from exsearch.cli.asking import ask, rollout
+from exsearch.cli.failures import Commands
+from exsearch.cli.files import data, index, show
+from exsearch.cli.machine import doctor, quickstart
+from exsearch.cli.training import evaluate, score, train
+
+EXAMPLES = """\b
+Examples:
+  exsearch quickstart
+  exsearch index corpus.jsonl.gz --out index
+  exsearch train recipe.toml
+  exsearch evaluate --questions test.jsonl --index index --model runs/mine --out test
+  exsearch ask "Who wrote the play about Peter Pan?" --index index --model runs/mine
+"""
+
+
+@click.group(
+    cls=Commands, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(exsearch.__version__, package_name="exsearch")
+def cli() -> None:
+    """Language models that search, and that learn it from their own weighted trajectories.
+
+    `exsearch COMMAND --help` has every option and examples.
+    """
+
+
+for command in (index, ask, rollout, train, evaluate, score, data, show, quickstart, doctor):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run a command and leave with its exit code."""
+    cli(prog_name="exsearch")

@@ -1,0 +1,146 @@
+"""The commands that ask a model: `ask` one question, `rollout` many for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exsearch.cli.options import (
+    PATH,
+    agent_config,
+    agent_options,
+    asking,
+    common,
+    index_option,
+    limit_option,
+    model_config,
+    model_options,
+    questions_option,
+    temperature_option,
+)
+from exsearch.cli.output import print_json
+
+ASK_EXAMPLES = """\b
+Examples:
+  exsearch ask "Who wrote the play about Peter Pan?" --index index --model runs/mine
+  exsearch ask "..." --index index --model Qwen/Qwen2.5-3B-Instruct --max-steps 3 --json
+"""
+
+ROLLOUT_EXAMPLES = """\b
+Examples:
+  exsearch rollout --questions train.jsonl --index index --model runs/mine --samples 4 --out t.jsonl
+  exsearch show t.jsonl
+"""
+
+
+@click.command(epilog=ASK_EXAMPLES)
+@click.argument("question")
+@index_option
+@model_options
+@agent_options
+@temperature_option(0.0)
+@common
+def ask(question: str, index: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Answer a question, with the evidence for it.
+
+    With --json: answer, evidence (text and passage ids), steps, stop_reason, tokens.
+    """
+    from exsearch.build import load_retriever, open_engine
+    from exsearch.engines.base import Sampling
+    from exsearch.searcher import Searcher
+    from exsearch.show import answer_object, answer_text
+
+    if not question.strip():
+        raise click.UsageError("the question is blank")
+    retriever = load_retriever(index)
+    searcher = Searcher(
+        open_engine(model_config(options)),
+        retriever,
+        agent=agent_config(options),
+        sampling=Sampling(options["temperature"]),
+        seed=options["seed"],
+    )
+    trajectory = searcher.ask(question).trajectory
+    if as_json:
+        print_json(answer_object(trajectory))
+    else:
+        click.echo(answer_text(trajectory))
+
+
+@click.command(epilog=ROLLOUT_EXAMPLES)
+@questions_option
+@index_option
+@limit_option
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Trajectories a question.",
+)
+@click.option("--out", required=True, type=PATH, metavar="FILE", help="JSON lines to write.")
+@model_options
+@agent_options
+@temperature_option(1.0)
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option(
+    "--weighting",
+    type=click.Choice(["posterior", "likelihood", "uniform", "best", "correct"]),
+    default="posterior",
+    show_default=True,
+    help="How a question's trajectories share its weight.",
+)
+@click.option(
+    "--weight-temperature",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Of the weights, not of the sampling.",
+)
+@click.option(
+    "--chunk",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Questions sampled together and written as one.",
+)
+@common
+def rollout(
+    samples: int,
+    out: Path,
+    top_p: float,
+    weighting: Any,
+    weight_temperature: float,
+    chunk: int,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Sample trajectories into a file, weighed.
+
+    JSON lines, one a trajectory, with its weight where the question's answers are known.
+
+    Run again, the same command goes on where it stopped.
+    """
+    from exsearch import jobs
+    from exsearch.training.recipe import EStepConfig
+
+    config = EStepConfig(
+        samples=samples,
+        temperature=options["temperature"],
+        top_p=top_p,
+        weighting=weighting,
+        weight_temperature=weight_temperature,
+        chunk=chunk,
+    )
+    figures = jobs.rollout(asking(options), out, config, progress=not quiet)
+    if as_json:
+        print_json({"file": out, **figures})
+        return
+    click.echo(
+        f"{figures['trajectories']} trajectories of {figures['questions']} questions "
+        f"({figures['weighed']} weighed, {figures['failed']} failed) are in {out}"
+    )

@@ -1,0 +1,91 @@
+"""A failure on the command line is one line that says what to do, and an exit code.
+
+Exit codes are those of `errors`, and: 1 anything unforeseen, 2 wrong usage, 11 no space left on the
+disk, 130 stopped by Ctrl-C. A traceback comes with `--debug` only.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from exsearch.errors import ExSearchError
+
+DISK_FULL_EXIT_CODE = 11
+INTERRUPT_EXIT_CODE = 130
+DEBUG = "exsearch.debug"  # in a context's `meta`
+
+_NO_SPACE = "No space left on device"  # also what safetensors says, in an error of its own
+
+
+class Commands(click.Group):
+    """The group of all commands, with the one place where exceptions end.
+
+    Commands are listed in the order in which they were added.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; its failure becomes a line and an exit code."""
+        quieten_libraries()
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            click.echo("exsearch: stopped; run the same command again to go on", err=True)
+            code = INTERRUPT_EXIT_CODE
+        except Exception as error:
+            if ctx.meta.get(DEBUG):
+                click.echo(traceback.format_exc(), err=True, nl=False)
+            message, code = told(error)
+            click.echo(f"exsearch: error: {' '.join(message.split())}", err=True)
+        ctx.exit(code)
+
+
+def told(error: Exception) -> tuple[str, int]:
+    """What an exception means to a user, and the exit code."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _NO_SPACE in str(error):
+        place = getattr(error, "filename", None)
+        where = f" at {place}" if place else ""
+        message = f"the disk is full{where}; make room and run the same command again to go on"
+        return message, DISK_FULL_EXIT_CODE
+    if isinstance(error, ExSearchError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}", 1
+    what = f"{type(error).__name__}: {error}"
+    return f"unforeseen: {what}; `--debug` shows where, for a report", 1
+
+
+def quieten_libraries() -> None:
+    """Keep other packages' bars and warnings off the terminal; what a user has set stays."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+class _Echo(logging.Handler):
+    """Log lines on standard error, above a progress bar that may stand there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(f"exsearch: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+def start_logging(level: int) -> None:
+    """Show this package's log lines from `level` on."""
+    logger = logging.getLogger("exsearch")
+    logger.setLevel(level)
+    logger.handlers = [_Echo()]

@@ -1,0 +1,107 @@
+"""The commands that read and write files and ask no model: `index`, `data convert`, `show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from exsearch.cli.options import PATH, common
+from exsearch.cli.output import print_json
+
+INDEX_EXAMPLES = """\b
+Examples:
+  exsearch index corpus.jsonl.gz --out index
+  exsearch index notes/ manual.md --out index
+"""
+
+CONVERT_EXAMPLES = """\b
+Examples:
+  exsearch data convert --format hotpotqa hotpot_train_v1.1.json --out hotpotqa
+  exsearch data convert --format 2wikimultihopqa train.json dev.json id_aliases.json --out 2wiki
+"""
+
+SHOW_EXAMPLES = """\b
+Examples:
+  exsearch show runs/mine
+  exsearch show runs/mine/iteration-01/trajectories.jsonl --id test-0001
+"""
+
+
+@click.command(epilog=INDEX_EXAMPLES)
+@click.argument("corpus", nargs=-1, required=True, type=PATH, metavar="CORPUS...")
+@click.option("--out", required=True, type=PATH, metavar="INDEX", help="Folder to write.")
+@common
+def index(corpus: tuple[Path, ...], out: Path, as_json: bool, quiet: bool) -> None:
+    """Index a corpus for searching (BM25).
+
+    A corpus is .jsonl or .jsonl.gz files of {"id", "title", "text"}, or folders of .txt and .md
+    files.
+    """
+    from exsearch.data.corpus import read_corpus
+    from exsearch.retrievers.bm25 import build_bm25
+
+    passages = build_bm25(read_corpus(corpus), out, progress=not quiet)
+    if as_json:
+        print_json({"index": out, "passages": passages})
+    else:
+        click.echo(f"{passages} passages are indexed in {out}")
+
+
+@click.group()
+def data() -> None:
+    """Prepare data sets."""
+
+
+@data.command(epilog=CONVERT_EXAMPLES)
+@click.option(
+    "--format",
+    "name",
+    required=True,
+    type=click.Choice(["hotpotqa", "2wikimultihopqa", "musique", "nq-open"]),
+    help="The official format of the sources.",
+)
+@click.argument("sources", nargs=-1, required=True, type=PATH, metavar="SRC...")
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder to write.")
+@common
+def convert(name: str, sources: tuple[Path, ...], out: Path, as_json: bool, quiet: bool) -> None:
+    """Convert a benchmark's official files into question files and one corpus."""
+    from exsearch.data.formats import convert as convert_files
+
+    summary = convert_files(name, sources, out)
+    if as_json:
+        print_json({"out": out, **summary})
+        return
+    for file, count in summary["questions"].items():
+        click.echo(f"{out / file}: {count} questions")
+    click.echo(f"{out / 'corpus.jsonl'}: {summary['passages']} passages")
+    for note, count in summary["notes"].items():
+        click.echo(f"{count} {note}")
+
+
+@click.command(epilog=SHOW_EXAMPLES)
+@click.argument("place", type=PATH, metavar="RUN|TRAJECTORIES")
+@click.option(
+    "--id", "wanted", metavar="ID", help="One question (test-1) or one sample of it (test-1#0)."
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N traces only.")
+@common
+def show(place: Path, wanted: str | None, limit: int | None, as_json: bool, quiet: bool) -> None:
+    """Show a run's figures, or trajectories.
+
+    A run is a folder that `train` or `evaluate` wrote; trajectories are a file of them.
+    """
+    from exsearch import show as shown
+
+    if place.is_dir() and not wanted:
+        if as_json:
+            print_json(shown.folder_object(place))
+        else:
+            click.echo(shown.folder_text(place))
+        return
+    traces = shown.read_traces(place, wanted, limit)
+    if as_json:
+        print_json({"trajectories": [shown.trace_object(trace) for trace in traces]})
+        return
+    for number, trace in enumerate(traces):
+        click.echo(("\n" if number else "") + shown.trace_text(trace))

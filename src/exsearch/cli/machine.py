@@ -1,0 +1,66 @@
+"""The commands for a new machine: `quickstart` runs the main job, `doctor` says what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exsearch.cli.options import PATH, common, model_options
+from exsearch.cli.output import print_json
+
+QUICKSTART_EXAMPLES = """\b
+Examples:
+  exsearch quickstart
+  exsearch quickstart --out try --small
+"""
+
+
+@click.command(epilog=QUICKSTART_EXAMPLES)
+@click.option(
+    "--out", type=PATH, default="quickstart", show_default=True, metavar="DIR", help="Results."
+)
+@click.option("--small", is_flag=True, help="A tenth of the questions: shows the way, no figures.")
+@model_options
+@common
+def quickstart(out: Path, small: bool, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Train a small searcher on the packaged sample.
+
+    Evaluates the untrained model, warms up, does one GEM round, evaluates again and answers one
+    question.
+
+    Run again, the same command goes on where it stopped.
+    """
+    from exsearch.quickstart import run
+
+    results = run(
+        out,
+        small=small,
+        model=options["model"],
+        device=options["device"],
+        say=lambda line: click.echo(line, err=as_json),
+        progress=not quiet,
+    )
+    if as_json:
+        print_json(results)
+
+
+@click.command()
+@common
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool, quiet: bool) -> None:
+    """Check this machine and installation.
+
+    Leaves with exit code 1 where something fails.
+    """
+    from exsearch.doctor import examine
+
+    checks = examine()
+    failed = any(check.status == "fail" for check in checks)
+    if as_json:
+        print_json({"ok": not failed, "checks": [check.plain() for check in checks]})
+    else:
+        for check in checks:
+            click.echo(check.line())
+    ctx.exit(1 if failed else 0)

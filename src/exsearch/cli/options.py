@@ -1,0 +1,194 @@
+"""Options are the same for the same thing in every command, and so are their defaults.
+
+A command takes the ones it needs as `**options`; the functions at the end make settings of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from exsearch.cli.failures import DEBUG, start_logging
+
+if TYPE_CHECKING:
+    from exsearch.agent.episode import AgentConfig
+    from exsearch.asking import Asking
+    from exsearch.training.recipe import ModelConfig
+
+DEFAULT_MODEL = "smollm2-135m"
+PATH = click.Path(path_type=Path)  # what is wrong with a path is said where it is read
+
+Command = Callable[..., Any]
+_AGENT = ("max_steps", "passages", "passage_words", "context", "select")
+
+
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _set_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    ctx.meta[DEBUG] = value
+
+
+def _set_verbosity(ctx: click.Context, parameter: click.Parameter, value: int) -> None:
+    start_logging(logging.INFO if value else logging.WARNING)
+
+
+common = _together(
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object, last on stdout."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress bars."),
+    click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_set_verbosity,
+        help="Say what is being done.",
+    ),
+    click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_set_debug,
+        help="Show the traceback of an error.",
+    ),
+)
+
+index_option = click.option(
+    "--index", required=True, type=PATH, metavar="INDEX", help="Folder made by `exsearch index`."
+)
+
+questions_option = click.option(
+    "--questions",
+    required=True,
+    metavar="FILE",
+    help="Question file (.jsonl, .jsonl.gz); sample:train, :dev, :test are the packaged ones.",
+)
+
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="The first N questions only."
+)
+
+model_options = _together(
+    click.option(
+        "--model",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        metavar="MODEL",
+        help="A name, a Hugging Face id, a model folder, or a finished run.",
+    ),
+    click.option(
+        "--engine",
+        default="transformers",
+        show_default=True,
+        metavar="ENGINE",
+        help="What runs the model: transformers, scripted, or one that a package adds.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where it runs.",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        help="Sequences decoded together.",
+    ),
+)
+
+agent_options = _together(
+    click.option(
+        "--max-steps",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Searches at most. Default: as the model was trained, or 5.",
+    ),
+    click.option(
+        "--passages",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Passages a search. Default: as trained, or 5.",
+    ),
+    click.option(
+        "--passage-words",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Words of a passage that the model is shown. Default: as trained, or 100.",
+    ),
+    click.option(
+        "--context",
+        type=click.Choice(["notes", "transcript"]),
+        help="What a prompt holds. Default: as trained, or notes.",
+    ),
+    click.option(
+        "--select/--no-select",
+        default=None,
+        help="Let the model pick passages before it records. Default: as trained, or no.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of all sampling."),
+)
+
+
+def temperature_option(default: float) -> Callable[[Command], Command]:
+    """`--temperature`, where 0 is greedy."""
+    return click.option(
+        "--temperature",
+        type=click.FloatRange(min=0, max=100),
+        default=default,
+        show_default=True,
+        help="Of sampling; 0 is greedy, 1 the model's own distribution.",
+    )
+
+
+def model_config(options: dict[str, Any]) -> ModelConfig:
+    """The model that the options name, asked as it was trained."""
+    from exsearch.build import model_settings
+    from exsearch.training.recipe import ModelConfig
+
+    trained = model_settings(options["model"])
+    return ModelConfig(
+        name=options["model"],
+        engine=options["engine"],
+        device=options["device"],
+        batch_size=options["batch_size"],
+        system_prompt=trained.system_prompt,
+        chat_template_kwargs=trained.chat_template_kwargs,
+    )
+
+
+def agent_config(options: dict[str, Any]) -> AgentConfig:
+    """How the model was trained to search, with what the options say instead."""
+    from exsearch.build import model_settings
+
+    given = {key: options[key] for key in _AGENT if options[key] is not None}
+    return dataclasses.replace(model_settings(options["model"]).agent, **given)
+
+
+def asking(options: dict[str, Any]) -> Asking:
+    """Who is asked what, as the options say."""
+    from exsearch.asking import Asking
+
+    return Asking(
+        questions=options["questions"],
+        index=options["index"],
+        model=model_config(options),
+        agent=agent_config(options),
+        limit=options["limit"],
+        seed=options["seed"],
+    )

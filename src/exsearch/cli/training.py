@@ -1,0 +1,182 @@
+"""The commands that train and measure: `train`, `evaluate`, `score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exsearch.cli.options import (
+    PATH,
+    agent_options,
+    asking,
+    common,
+    index_option,
+    limit_option,
+    model_options,
+    questions_option,
+    temperature_option,
+)
+from exsearch.cli.output import print_json
+
+TRAIN_EXAMPLES = """\b
+Examples:
+  exsearch train recipe.toml
+  exsearch train recipe.toml --set m_step.learning_rate=1e-5 --set gem.iterations=3 --out runs/b
+  exsearch show runs/b
+"""
+
+EVALUATE_EXAMPLES = """\b
+Examples:
+  exsearch evaluate --questions test.jsonl --index index --model runs/mine --out test --limit 200
+  exsearch evaluate --questions test.jsonl --index index --out untrained \\
+      --worked-examples 3 --examples-from train.jsonl
+"""
+
+SCORE_EXAMPLES = """\b
+Examples:
+  exsearch score --questions test.jsonl --predictions predictions.jsonl --json
+"""
+
+rules_option = click.option(
+    "--rules",
+    type=click.Choice(["kilt", "hotpotqa"]),
+    default="kilt",
+    show_default=True,
+    help="hotpotqa: F1 is 0 where one side is yes, no or noanswer and the other differs.",
+)
+
+
+@click.command(epilog=TRAIN_EXAMPLES)
+@click.argument("recipe", type=PATH, metavar="RECIPE.toml")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Instead of the recipe's own value; may be repeated.",
+)
+@click.option(
+    "--out", type=PATH, metavar="DIR", help="The run's folder. Default: runs/<the recipe's name>."
+)
+@common
+def train(
+    recipe: Path, overrides: tuple[str, ...], out: Path | None, as_json: bool, quiet: bool
+) -> None:
+    """Train a searcher as a recipe says.
+
+    Warm-up, if the recipe has it, then GEM.
+
+    Run again, the same command goes on where it stopped.
+    """
+    from exsearch import jobs
+    from exsearch.show import folder_text
+
+    folder, best = jobs.train(recipe, overrides=overrides, out=out, progress=not quiet)
+    if as_json:
+        print_json({"run": folder, **best})
+        return
+    click.echo(folder_text(folder))
+    click.echo(f"the best model is of {best['stage']}: --model {folder} takes it")
+
+
+@click.command(epilog=EVALUATE_EXAMPLES)
+@questions_option
+@index_option
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder to write.")
+@limit_option
+@model_options
+@agent_options
+@temperature_option(0.0)
+@rules_option
+@click.option(
+    "--retry/--no-retry",
+    default=True,
+    show_default=True,
+    help="Sample a malformed generation once more.",
+)
+@click.option(
+    "--worked-examples",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Show an untrained model N solved questions first.",
+)
+@click.option(
+    "--examples-from", metavar="FILE", help="Question file with decompositions for those."
+)
+@common
+def evaluate(
+    out: Path,
+    temperature: float,
+    rules: Any,
+    retry: bool,
+    worked_examples: int,
+    examples_from: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Answer a file of questions and score the answers.
+
+    Writes trajectories.jsonl, predictions.jsonl (one line a question) and summary.json. Run again,
+    the same command goes on where it stopped.
+    """
+    from exsearch import jobs
+    from exsearch.asking import Showing
+    from exsearch.show import summary_text
+
+    if bool(worked_examples) != bool(examples_from):
+        raise click.UsageError("--worked-examples N and --examples-from FILE go together")
+    summary = jobs.evaluate(
+        asking(options),
+        out,
+        rules=rules,
+        temperature=temperature,
+        retry_malformed=retry,
+        showing=Showing(worked_examples, examples_from or ""),
+        progress=not quiet,
+    )
+    if as_json:
+        print_json({**summary, "out": out})
+        return
+    click.echo(summary_text(summary))
+    click.echo(f"answers and traces are in {out}: exsearch show {out / 'trajectories.jsonl'}")
+
+
+@click.command(epilog=SCORE_EXAMPLES)
+@questions_option
+@click.option(
+    "--predictions",
+    required=True,
+    type=PATH,
+    metavar="FILE",
+    help='JSON lines of {"id", "prediction"}, of any system.',
+)
+@limit_option
+@rules_option
+@common
+def score(
+    questions: str,
+    predictions: Path,
+    limit: int | None,
+    rules: Any,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Score any system's predictions.
+
+    EM, F1 and accuracy over all questions, with 95 % intervals; a missing prediction is wrong.
+    """
+    from exsearch.asking import question_file
+    from exsearch.data.questions import load_questions
+    from exsearch.evaluation.score import load_predictions, score_predictions
+    from exsearch.show import summary_text
+
+    asked = load_questions(question_file(questions), limit)
+    figures = score_predictions(asked, load_predictions(predictions), rules)
+    if as_json:
+        print_json({**figures, "rules": rules})
+    else:
+        click.echo(summary_text(figures))

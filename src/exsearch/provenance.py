@@ -1,0 +1,67 @@
+"""Provenance is what determines a job, and where it ran, written down beside what it made.
+
+It compares and refuses; it does not know what the settings mean.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from exsearch.config import first_difference
+from exsearch.errors import RunError
+from exsearch.runs import write_atomic
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT_FILE = "environment.json"
+
+
+def settle(file: Path, settings: Mapping[str, Any], environment_file: Path) -> None:
+    """Write down what determines a job, or check that it is what was written down before.
+
+    Raises:
+        RunError: it is not; the message names the first difference.
+    """
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(environment_file, json.dumps(environment(), indent=1))
+        write_atomic(file, json.dumps(settings, indent=1))
+        return
+    try:
+        before = json.loads(file.read_text())
+        machine = json.loads(environment_file.read_text())
+    except (ValueError, FileNotFoundError) as error:
+        raise RunError(f"{file}: damaged ({error}); name another folder with --out") from None
+    difference = first_difference(before, json.loads(json.dumps(settings)))
+    if difference:
+        raise RunError(
+            f"{file.parent}: begun with other settings: {difference}; "
+            "name another place with --out, or undo the change"
+        )
+    changed = first_difference(machine, environment())
+    if changed:
+        logger.warning("%s: the environment is not the one it began in: %s", file.parent, changed)
+
+
+def environment() -> dict[str, Any]:
+    """Versions of what results depend on, and the machine in a few words."""
+    names = ("exsearch", "torch", "transformers", "tokenizers", "accelerate", "peft", "bm25s")
+    versions: dict[str, str | None] = {}
+    for name in (*names, "numpy"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "versions": versions,
+    }

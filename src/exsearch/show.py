@@ -1,0 +1,300 @@
+"""Showing is rendering what a run or a model left behind, as plain text for a person.
+
+Texts from corpora and models are untrusted: what could steer a terminal is taken out. It computes
+no figures but sums, and does not print.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from exsearch.errors import DataError, RunError
+from exsearch.evaluation.metrics import exact_match
+from exsearch.records import Step, Trajectory, WeightedTrajectory, from_json
+from exsearch.runs import read_jsonl
+
+METRICS_FILE = "metrics.jsonl"
+SUMMARY_FILE = "summary.json"
+TRAJECTORIES_FILE = "trajectories.jsonl"
+
+Trace = Trajectory | WeightedTrajectory
+
+# CSI and OSC sequences whole, other escapes with their letter, then every other control character
+# and what reorders or hides text.
+_STEERING = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b.?|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]",
+    re.DOTALL,
+)
+
+
+def safe(text: str) -> str:
+    """Untrusted text on one line, without what a terminal would obey."""
+    return " ".join(_STEERING.sub(" ", text).split())
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned columns, the first row as their heads; figures stand to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def percent(summary: Mapping[str, Any], name: str) -> str:
+    """A figure as a percentage with its 95 % interval; a dash where there is none."""
+    value = summary.get(name)
+    if value is None:
+        return "-"
+    low, high = summary.get("ci95", {}).get(name, (None, None))
+    interval = "" if low is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * value:.1f}{interval}"
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """The figures of an evaluation or a scoring, a line each."""
+    names = {"em": "EM %", "f1": "F1 %", "acc": "Acc %", "recall_at_k": "recall %"}
+    names |= {"answer_recall_at_k": "answer recall %"}
+    lines = [f"{'questions':<16} {summary['n']}"]
+    for name, label in names.items():
+        if name in summary:
+            over = f" (over {summary['recall_n']})" if name == "recall_at_k" else ""
+            lines.append(f"{label:<16} {percent(summary, name)}{over}")
+    if summary.get("steps") is not None:
+        lines.append(f"{'steps':<16} {summary['steps']:.2f}")
+    for name in ("stop_reasons", "malformed"):
+        if summary.get(name):
+            counts = ", ".join(f"{key} {n}" for key, n in summary[name].items())
+            lines.append(f"{name.replace('_', ' '):<16} {counts}")
+    if summary.get("missing"):
+        lines.append(f"{'no prediction':<16} {summary['missing']} (counted as wrong)")
+    if "output_tokens" in summary:
+        tokens = f"{summary['prompt_tokens']} read, {summary['output_tokens']} written"
+        lines.append(f"{'tokens':<16} {tokens}")
+    if "seconds" in summary:
+        lines.append(f"{'seconds':<16} {summary['seconds']:.0f}")
+    return "\n".join(lines)
+
+
+def folder_object(folder: Path) -> dict[str, Any]:
+    """A run or an evaluation as plain values.
+
+    Raises:
+        RunError: the folder is neither.
+    """
+    if (folder / METRICS_FILE).is_file():
+        best = folder / "best.json"
+        return {
+            "run": str(folder),
+            "finished": best.is_file(),
+            "best": json.loads(best.read_text())["stage"] if best.is_file() else None,
+            "stages": list(_stages(folder).values()),
+        }
+    if (folder / SUMMARY_FILE).is_file():
+        return json.loads((folder / SUMMARY_FILE).read_text())
+    if (folder / TRAJECTORIES_FILE).is_file():
+        raise RunError(f"{folder}: not finished; run the same command again to go on")
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder")
+    raise RunError(f"{folder}: neither a run (metrics.jsonl) nor an evaluation (summary.json)")
+
+
+def folder_text(folder: Path) -> str:
+    """A run's stages as a table, or an evaluation's figures; raises as `folder_object`."""
+    shown = folder_object(folder)
+    if "stages" not in shown:
+        return summary_text(shown)
+    heads = ("stage", "dev n", "EM %", "F1 %", "recall %", "objective", "ESS", "no signal")
+    rows = [(*heads, "train loss", "steps", "seconds")]
+    rows += [_stage_row(stage) for stage in shown["stages"]]
+    state = f"best: {shown['best']}" if shown["finished"] else "not finished"
+    return f"{safe(folder.name)}: {state}\n{table(rows)}"
+
+
+def _stages(folder: Path) -> dict[str, dict[str, Any]]:
+    """The events of each stage; of the many `step` events only the last."""
+    stages: dict[str, dict[str, Any]] = {}
+    for event in read_jsonl(folder / METRICS_FILE):
+        stage = stages.setdefault(event["stage"], {"stage": event["stage"], "began": event["time"]})
+        stage[event["event"]] = {
+            k: v for k, v in event.items() if k not in ("stage", "event", "time")
+        }
+        stage["ended"] = event["time"]
+    return stages
+
+
+def _stage_row(stage: Mapping[str, Any]) -> tuple[str, ...]:
+    dev, e_step = stage.get("dev", {}), stage.get("e_step", {})
+    m_step, step = stage.get("m_step", {}), stage.get("step", {})
+    objective = stage.get("objective", {})
+    done, of = step.get("step"), step.get("steps")
+    return (
+        safe(stage["stage"]),
+        str(dev.get("n", "-")),
+        percent(dev, "em"),
+        percent(dev, "f1"),
+        percent(dev, "recall_at_k"),
+        _number(objective.get("mean"), objective.get("standard_error")),
+        _number(e_step.get("effective_sample_size")),
+        _number(e_step.get("share_without_signal")),
+        _number(step.get("loss")),
+        "-" if done is None else f"{done}/{of}",
+        _number(_seconds(dev, e_step, m_step), digits=0),
+    )
+
+
+def _seconds(*events: Mapping[str, Any]) -> float | None:
+    names = ("seconds", "sampling_seconds", "scoring_seconds")
+    found = [event[name] for event in events for name in names if event.get(name) is not None]
+    return sum(found) if found else None
+
+
+def _number(value: float | None, error: float | None = None, *, digits: int = 2) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def read_traces(place: Path, wanted: str | None = None, limit: int | None = None) -> list[Trace]:
+    """The trajectories of a file, weighed or not, or of an evaluation's folder.
+
+    Raises:
+        DataError: no such file, a line that is no trajectory, or none with the wanted id.
+    """
+    file = place / TRAJECTORIES_FILE if place.is_dir() else place
+    if not file.is_file():
+        raise DataError(
+            "no such file of trajectories; `evaluate` and `rollout` write them", file=file
+        )
+    found: list[Trace] = []
+    for trace in _read(file):
+        trajectory = _trajectory(trace)
+        if wanted is None or wanted in (trajectory.question.id, trajectory.id):
+            found.append(trace)
+        if limit and len(found) >= limit:
+            break
+    if not found:
+        message = "no trajectory in it" if wanted is None else f"no trajectory with the id {wanted}"
+        raise DataError(message, file=file)
+    return found
+
+
+def _read(file: Path) -> Iterator[Trace]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                return  # a write under way
+            kind = WeightedTrajectory if b'"trajectory":' in line[:60] else Trajectory
+            try:
+                yield from_json(kind, line)
+            except ValueError as error:
+                reason = str(error).splitlines()[0]
+                raise DataError(f"not a trajectory ({reason})", file=file, line=number) from None
+
+
+def _trajectory(trace: Trace) -> Trajectory:
+    return trace.trajectory if isinstance(trace, WeightedTrajectory) else trace
+
+
+def trace_object(trace: Trace) -> dict[str, Any]:
+    """A trace as plain values, without token ids."""
+    trajectory = _trajectory(trace)
+    values: dict[str, Any] = {"id": trajectory.id, "question": trajectory.question.question}
+    values |= answer_object(trajectory)
+    values["answers"] = list(trajectory.question.answers)
+    if isinstance(trace, WeightedTrajectory):
+        values["weight"] = trace.weight
+        values["answer_log_prob"] = trace.answer_log_prob
+    return values
+
+
+def answer_object(trajectory: Trajectory) -> dict[str, Any]:
+    """An answer with its evidence and steps as plain values."""
+    titles = {p.id: p.title for p in trajectory.passages}
+    return {
+        "answer": trajectory.answer,
+        "evidence": [
+            {**dataclasses.asdict(e), "titles": [titles.get(i, "") for i in e.passage_ids]}
+            for e in trajectory.evidence
+        ],
+        "steps": [
+            {
+                "query": step.query,
+                "passages": [{"id": p.id, "title": p.title} for p in step.passages],
+                "selected_ids": step.selected_ids,
+                "evidence": step.evidence and dataclasses.asdict(step.evidence),
+            }
+            for step in trajectory.steps
+        ],
+        "stop_reason": trajectory.stop_reason.value,
+        "malformed": trajectory.malformed,
+        "tokens": {"prompt": trajectory.prompt_tokens, "output": trajectory.output_tokens},
+        "seconds": trajectory.seconds,
+    }
+
+
+def answer_text(trajectory: Trajectory) -> str:
+    """The answer, then the evidence for it."""
+    reason = trajectory.malformed or trajectory.stop_reason.value
+    lines = [safe(trajectory.answer) or f"(no answer: {reason})"]
+    titles = {p.id: p.title for p in trajectory.passages}
+    for evidence in trajectory.evidence:
+        sources = [f"{titles.get(i, '')} [{i}]" for i in evidence.passage_ids]
+        lines.append(f"  - {safe(evidence.text)}  ({safe(', '.join(sources))})")
+    if trajectory.answer and not trajectory.evidence:
+        lines.append("  (no evidence was recorded)")
+    return "\n".join(lines)
+
+
+def trace_text(trace: Trace) -> str:
+    """A trajectory as a person reads it: question, searches, evidence, answer and gold."""
+    trajectory = _trajectory(trace)
+    question = trajectory.question
+    lines = [f"{safe(trajectory.id)}  {safe(question.question)}"]
+    for number, step in enumerate(trajectory.steps, start=1):
+        lines += _step_lines(number, step, set(question.supporting))
+    lines.append(f"  answer: {safe(trajectory.answer) or '(none)'}{_verdict(trajectory)}")
+    if question.answers:
+        lines.append(f"  gold: {safe(' | '.join(question.answers))}")
+    tokens = f"{trajectory.prompt_tokens} tokens read, {trajectory.output_tokens} written"
+    detail = trajectory.malformed or trajectory.error
+    reason = (
+        f"{trajectory.stop_reason.value} ({safe(detail)})" if detail else trajectory.stop_reason
+    )
+    lines.append(f"  end: {reason}; {tokens}")
+    if isinstance(trace, WeightedTrajectory):
+        score = trace.answer_log_prob
+        lines.append(f"  weight: {trace.weight:.3f}, log p(gold answer): {score:.2f}")
+    return "\n".join(lines)
+
+
+def _verdict(trajectory: Trajectory) -> str:
+    if not trajectory.question.distinct_answers:
+        return ""
+    right = exact_match(trajectory.answer, trajectory.question.answers) == 1
+    return "  (right)" if right else "  (wrong)"
+
+
+def _step_lines(number: int, step: Step, supporting: set[str]) -> list[str]:
+    lines = [f"  {number}. search: {safe(step.query)}"]
+    for passage in step.passages:
+        mark = "*" if passage.id in supporting else " "
+        unused = step.selected_ids is not None and passage.id not in step.selected_ids
+        note = "  (not selected)" if unused else ""
+        lines.append(f"     {mark} [{safe(passage.id)}] {safe(passage.title)}{note}")
+    if step.evidence is None:
+        return [*lines, "     record: nothing found"]
+    sources = ", ".join(step.evidence.passage_ids)
+    return [*lines, f"     record: {safe(step.evidence.text)}  [{safe(sources)}]"]
