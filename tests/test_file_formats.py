@@ -1,0 +1,195 @@
+"""The examples of docs/file-formats.md are read by the code, and name all that the code writes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exsearch.agent.episode import AgentConfig
+from exsearch.asking import Asking
+from exsearch.build import ModelSettings
+from exsearch.config import load_config, parse_config, to_plain
+from exsearch.data.corpus import read_corpus
+from exsearch.data.formats import convert
+from exsearch.data.questions import load_questions
+from exsearch.engines.scripted import ScriptedEngine
+from exsearch.evaluation.score import load_predictions, score_predictions
+from exsearch.jobs import evaluate, rollout
+from exsearch.records import Trajectory, WeightedTrajectory, from_json, to_json
+from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
+from exsearch.runs import read_jsonl
+from exsearch.training.recipe import EStepConfig, GemConfig, ModelConfig, Recipe, WarmUpConfig
+
+PAGE = Path(__file__).parents[1] / "docs" / "file-formats.md"
+AGENT = AgentConfig(passages=2)
+
+
+def block(heading: str) -> str:
+    """The first code block below a heading."""
+    text = PAGE.read_text(encoding="utf-8").split(f"# {heading}\n", 1)[1]
+    found = re.search(r"^```\w+\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert found, heading
+    return found[1]
+
+
+def example(heading: str) -> dict[str, Any]:
+    return json.loads(block(heading))
+
+
+def examples(heading: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in block(heading).splitlines()]
+
+
+def tree(heading: str) -> set[str]:
+    """The names in the indented listing below a heading."""
+    text = PAGE.read_text(encoding="utf-8").split(f"# {heading}\n", 1)[1].split("\n## ")[0]
+    rows = re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"[\w.-]+[\w/]", row)}
+
+
+def written(name: str, folder: Path, text: str) -> Path:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the page's own questions, corpus and script, and an index."""
+    folder = tmp_path_factory.mktemp("formats")
+    written("questions.jsonl", folder, block("Questions"))
+    written("script.jsonl", folder, block("Script"))
+    build_bm25(read_corpus([written("corpus.jsonl", folder, block("Corpus"))]), folder / "index")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asking(files: Path) -> Asking:
+    model = ModelConfig(name=str(files / "script.jsonl"), engine="scripted")
+    return Asking(str(files / "questions.jsonl"), files / "index", model, AGENT)
+
+
+def test_inputs_are_read(files: Path, tmp_path: Path) -> None:
+    (question,) = load_questions(files / "questions.jsonl")
+    assert question.decomposition[1].support_id == "p2"
+    assert question.dataset == "invented"
+    assert ScriptedEngine.from_file(files / "script.jsonl")
+    predictions = load_predictions(written("p.jsonl", tmp_path, block("Predictions")))
+    assert score_predictions([question], predictions)["em"] == 1
+    recipe = load_config(Recipe, written("r.toml", tmp_path, block("Recipe")))
+    assert recipe.teacher is not None
+    assert recipe.warm_up.source == "teacher"
+
+
+def test_records_are_the_pages_own() -> None:
+    for kind, heading in ((Trajectory, "Trajectory"), (WeightedTrajectory, "Weighted trajectory")):
+        record = from_json(kind, block(heading))
+        assert json.loads(to_json(record)) == example(heading)
+
+
+def test_a_folder_of_an_index(files: Path) -> None:
+    index = files / "index"
+    facts = json.loads((index / "retriever.json").read_text())
+    assert facts.keys() == example("Index").keys()
+    assert facts["analyser"].keys() == example("Index")["analyser"].keys()
+    manifest = json.loads((index / "manifest.json").read_text())
+    (shape,) = example("Complete folders")["files"].values()
+    assert all(entry.keys() == shape.keys() for entry in manifest["files"].values())
+    named = {p.name + "/" * p.is_dir() for p in index.iterdir()} - {"manifest.json"}
+    assert named <= tree("Index")
+    assert len(Bm25Retriever.open(index)) == example("Index")["passages"]
+
+
+def test_a_converted_data_set(tmp_path: Path) -> None:
+    item = {"_id": "a", "question": "Who?", "answer": "Ada", "supporting_facts": [["T", 0]]}
+    source = written("dev.json", tmp_path, json.dumps([{**item, "context": [["T", ["Ada."]]]}]))
+    summary = convert("hotpotqa", [source], tmp_path / "out")
+    assert summary.keys() == example("Converted data set").keys()
+
+
+def test_an_evaluation_folder(asking: Asking, tmp_path: Path) -> None:
+    summary = evaluate(asking, tmp_path / "out", progress=False)
+    assert summary.keys() == example("summary.json").keys()
+    assert summary["ci95"].keys() == example("summary.json")["ci95"].keys()
+    (row,) = read_jsonl(tmp_path / "out" / "predictions.jsonl")
+    assert row.keys() == examples("predictions.jsonl")[0].keys()
+    assert (row["prediction"], row["stop_reason"]) == ("Quillmoor", "answered")
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert settings.keys() == example("settings.json").keys()
+    assert settings["model"].keys() == example("settings.json")["model"].keys()
+    assert settings["agent"].keys() == example("settings.json")["agent"].keys()
+    (chunk,) = read_jsonl(tmp_path / "out" / "trajectories.chunks")
+    assert list(chunk) == ["samples", "seconds", "bytes"]
+    environment = json.loads((tmp_path / "out" / "environment.json").read_text())
+    assert environment.keys() == example("environment.json").keys()
+    assert environment["versions"].keys() == example("environment.json")["versions"].keys()
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == tree("Evaluation") & names | {".lock"}
+    assert len(names) == 7
+
+
+def test_a_rollout(asking: Asking, tmp_path: Path) -> None:
+    rollout(asking, tmp_path / "t.jsonl", EStepConfig(samples=2), progress=False)
+    (chunk,) = read_jsonl(tmp_path / "t.chunks")
+    assert chunk.keys() == examples("Chunks")[0].keys()
+    wanted = {"t.jsonl", "t.chunks", "t.settings.json", "t.environment.json"}
+    assert {p.name for p in tmp_path.iterdir()} == wanted
+
+
+def test_a_training_run(
+    tmp_path: Path, tiny_model_folder: Path, sample_questions: Any, sample_retriever: Any
+) -> None:
+    import torch
+
+    from exsearch.engines.transformers import TransformersEngine
+    from exsearch.training.checkpoint import SETTINGS_FILE
+    from exsearch.training.loop import Loop
+
+    recipe = Recipe(
+        "tiny",
+        agent=AgentConfig(passages=2, passage_words=20, thought_tokens=8, record_tokens=8),
+        warm_up=WarmUpConfig(examples=2),
+        gem=GemConfig(iterations=0, dev_questions=1, probe_questions=1, probe_samples=2),
+    )
+    best = Loop(
+        recipe,
+        tmp_path,
+        train=sample_questions[:8],
+        dev=sample_questions[8:],
+        retriever=sample_retriever,
+        engine=TransformersEngine(tiny_model_folder, device="cpu"),
+        start=tiny_model_folder,
+        device=torch.device("cpu"),
+        progress=False,
+    ).run()
+    assert best.keys() == example("best.json").keys()
+    documented = {event["event"]: event.keys() for event in examples("metrics.jsonl")}
+    documented["probe"] = documented["e_step"]
+    events = {event["event"]: event for event in read_jsonl(tmp_path / "metrics.jsonl")}
+    common = {"stage", "event", "step", "time"}
+    documented["dev"] = common | example("summary.json").keys()
+    assert {name: set(event) for name, event in events.items()} == {
+        name: set(keys) for name, keys in documented.items() if name in events
+    }
+    assert events.keys() == documented.keys() - {"e_step"}
+    assert names_below(tmp_path) <= tree("Training run")
+    settings = json.loads((tmp_path / "warm_up" / "model" / SETTINGS_FILE).read_text())
+    assert settings.keys() == example("Model").keys()
+    assert parse_config(ModelSettings, settings, place="").agent == recipe.agent
+    assert example("Model")["agent"].keys() == settings["agent"].keys()
+    assert {"recipe", "data_sha256"} == example("recipe.json").keys()
+    assert example("recipe.json")["recipe"].keys() - {"…"} <= to_plain(recipe).keys()
+
+
+def names_below(run: Path) -> set[str]:
+    """Names in a run's folder and its stages', folders with a stroke."""
+
+    def names(paths: Iterable[Path]) -> set[str]:
+        return {p.name + "/" * p.is_dir() for p in paths}
+
+    return names(run.iterdir()) | names(run.glob("*/*"))
