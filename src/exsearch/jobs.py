@@ -7,6 +7,7 @@ is refused. It does not print, and what it runs is built elsewhere (`build`).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -61,6 +62,10 @@ def train(
         raise MissingExtraError("training", "local", str(error)) from None
     folder = out or Path("runs") / recipe.name
     data = _data_files(recipe.data, recipe_file.parent)
+    warm_up = recipe.warm_up
+    if warm_up.file:
+        data["warm_up"] = [recipe_file.parent / Path(warm_up.file).expanduser()]
+        warm_up = dataclasses.replace(warm_up, file=str(data["warm_up"][0]))
     train_questions = load_questions(data["train"][0])
     dev = load_questions(data["dev"][0])
     with locked(folder):
@@ -78,7 +83,7 @@ def train(
         if device is None:
             raise ConfigError(f"model.engine: {recipe.model.engine!r} has no weights to train")
         loop = Loop(
-            recipe,
+            dataclasses.replace(recipe, warm_up=warm_up),
             folder,
             train=train_questions,
             dev=dev,

@@ -34,7 +34,7 @@ from exsearch.training.e_step import by_question, read_weighted, sample_and_weig
 from exsearch.training.journal import Journal
 from exsearch.training.m_step import m_step, new_optimizer
 from exsearch.training.recipe import EStepConfig, MStepConfig, Recipe
-from exsearch.training.warm_up import WarmUpData, warm_up_data
+from exsearch.training.warm_up import WarmUpData, read_examples, warm_up_data
 from exsearch.training.weights import effective_sample_size, objective_estimate
 
 BEST_FILE = "best.json"
@@ -109,7 +109,7 @@ class Loop:
         file = stage / TRAJECTORIES
         if not file.exists():
             if config.file:
-                items, left_out = list(read_weighted(Path(config.file))), {}
+                items, left_out = read_examples(Path(config.file)), {}
             else:
                 data = self._warm_up_data(stage / TEACHER_FILE)
                 items, left_out = data.items, {k: len(v) for k, v in data.left_out.items()}

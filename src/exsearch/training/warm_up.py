@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from exsearch.agent.episode import AgentConfig, Episode, answer_ids
@@ -21,6 +22,7 @@ from exsearch.agent.format import (
     render_thought,
 )
 from exsearch.engines.base import ChatTokenizer
+from exsearch.errors import DataError
 from exsearch.evaluation.metrics import normalize
 from exsearch.records import (
     Call,
@@ -31,6 +33,7 @@ from exsearch.records import (
     Question,
     Trajectory,
     WeightedTrajectory,
+    from_json,
 )
 from exsearch.retrievers.base import Retriever
 
@@ -82,6 +85,27 @@ def warm_up_data(
         target = answer_ids(question.answers[0], tokenizer)
         items.append(WeightedTrajectory(made, 1.0, (0.0,), (target,)))
     return WarmUpData(items, left_out)
+
+
+def read_examples(file: Path) -> list[WeightedTrajectory]:
+    """The weighted trajectories of a file that exists already, such as `exsearch rollout` writes.
+
+    Raises:
+        DataError: the file can't be read, or a line of it is no weighted trajectory.
+    """
+    items: list[WeightedTrajectory] = []
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    items.append(from_json(WeightedTrajectory, line))
+                except ValueError as error:
+                    reason = str(error).splitlines()[0]
+                    message = f"not a weighted trajectory: {reason}"
+                    raise DataError(message, file=file, line=number) from None
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror}", file=file) from None
+    return items
 
 
 def _trajectory(
