@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from exsearch.cli.options import PATH, common, model_options
+from exsearch.cli.options import PATH, common, recipe_model_options, recipe_overrides, set_option
 from exsearch.cli.output import print_json
 
 QUICKSTART_EXAMPLES = """\b
@@ -22,7 +22,8 @@ Examples:
     "--out", type=PATH, default="quickstart", show_default=True, metavar="DIR", help="Results."
 )
 @click.option("--small", is_flag=True, help="A tenth of the questions: shows the way, no figures.")
-@model_options
+@recipe_model_options
+@set_option
 @common
 def quickstart(out: Path, small: bool, as_json: bool, quiet: bool, **options: Any) -> None:
     """Train a small searcher on the packaged sample.
@@ -37,8 +38,7 @@ def quickstart(out: Path, small: bool, as_json: bool, quiet: bool, **options: An
     results = run(
         out,
         small=small,
-        model=options["model"],
-        device=options["device"],
+        overrides=recipe_overrides(options),
         say=lambda line: click.echo(line, err=as_json),
         progress=not quiet,
     )

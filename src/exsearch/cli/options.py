@@ -6,6 +6,7 @@ A command takes the ones it needs as `**options`; the functions at the end make 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,36 @@ agent_options = _together(
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of all sampling."),
 )
+
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Instead of the recipe's own value; may be repeated.",
+)
+
+recipe_model_options = _together(
+    click.option("--model", metavar="MODEL", help="What to start from. Default: the recipe's."),
+    click.option("--engine", metavar="ENGINE", help="What runs it. Default: the recipe's."),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        help="Where it runs. Default: the recipe's.",
+    ),
+)
+
+
+def recipe_overrides(options: dict[str, Any]) -> tuple[str, ...]:
+    """The model options of a command with a recipe, then its `--set`, as overrides."""
+    keys = {"model": "name", "engine": "engine", "device": "device"}
+    given = [
+        f"model.{key}={json.dumps(options[option], ensure_ascii=False)}"
+        for option, key in keys.items()
+        if options[option] is not None
+    ]
+    return (*given, *options["overrides"])
 
 
 def temperature_option(default: float) -> Callable[[Command], Command]:

