@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-PIP_ARGS ?=            # such as --extra-index-url https://download.pytorch.org/whl/cpu
+PIP_ARGS ?=            # more arguments for pip, such as another index
 PYTEST_ARGS ?=
 QUICKSTART_ARGS ?=     # such as --small
 
