@@ -1,16 +1,25 @@
-"""One forward pass that gives the log-probabilities of chosen tokens, and the head work of no others.
+"""One forward pass gives the log-probabilities of chosen tokens, with the head work of no others.
 
-Sequences are padded on the right, so plain causal attention needs no mask: a pad is never attended to
-by what stands before it. Scoring and training share this function.
+Sequences are padded on the right, so plain causal attention needs no mask: a pad is never attended
+to by what stands before it. Scoring and training share this function.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's randomness from this seed within, and as if untouched after."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -46,7 +55,8 @@ def target_log_probs(model: Any, input_ids: Tensor, targets: Tensor) -> Tensor:
         targets: (B, T) bool, true at the tokens to score; never at position 0.
 
     Returns:
-        float32 (N,), in row-major order of `targets`; differentiable.
+        (N,), in row-major order of `targets`; float32, or the model's own type where it is wider;
+        differentiable.
     """
     predictors = torch.zeros_like(targets)
     predictors[:, :-1] = targets[:, 1:]  # the state at t - 1 predicts the token at t
@@ -58,4 +68,5 @@ def target_log_probs(model: Any, input_ids: Tensor, targets: Tensor) -> Tensor:
         logits = model(input_ids=input_ids, use_cache=False).logits  # (N, V)
     finally:
         hook.remove()
-    return torch.log_softmax(logits.float(), dim=-1).gather(-1, input_ids[targets][:, None])[:, 0]
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return torch.log_softmax(wide, dim=-1).gather(-1, input_ids[targets][:, None])[:, 0]

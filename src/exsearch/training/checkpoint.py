@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from exsearch.engines.forward import seeded
 from exsearch.errors import ModelError
 from exsearch.runs import new_folder, verify_folder
 from exsearch.training.recipe import MStepConfig
@@ -50,7 +51,8 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, lora)
+    with seeded(0, device):  # the same adapter each time: a run killed early begins again alike
+        return get_peft_model(model, lora)
 
 
 def save_model(

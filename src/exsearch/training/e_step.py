@@ -1,7 +1,8 @@
 """The E-step weighs sampled trajectories by the likelihood of the gold answer after each.
 
-`weigh` is the step itself; `sample_and_weigh` runs it over fixed chunks of questions, each committed
-whole, so that a killed run goes on with the same chunks. It does not update weights of a model.
+`weigh` is the step itself; `sample_and_weigh` runs it over fixed chunks of questions, each
+committed whole, so that a killed run goes on with the same chunks. It does not update weights of a
+model.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -201,5 +201,8 @@ def read_weighted(file: Path) -> Iterator[WeightedTrajectory]:
 
 
 def by_question(items: Sequence[WeightedTrajectory]) -> list[list[WeightedTrajectory]]:
-    """Weighted trajectories in groups of one question each, in their order."""
-    return [list(group) for _, group in groupby(items, key=lambda i: i.trajectory.question.id)]
+    """Weighted trajectories in groups of one question each, in the order of first appearance."""
+    groups: dict[str, list[WeightedTrajectory]] = {}
+    for item in items:
+        groups.setdefault(item.trajectory.question.id, []).append(item)
+    return list(groups.values())

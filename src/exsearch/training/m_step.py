@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from exsearch.engines.forward import padded, target_log_probs, token_batches
+from exsearch.engines.base import random_key
+from exsearch.engines.forward import padded, seeded, target_log_probs, token_batches
 from exsearch.errors import TrainingError
 from exsearch.records import WeightedTrajectory
 from exsearch.training.batches import (
@@ -74,11 +75,12 @@ def weighted_loss(model: Any, sequences: Sequence[TrainingSequence]) -> torch.Te
     """
     device = next(model.parameters()).device
     input_ids = padded([s.input_ids for s in sequences], device)  # (B, T)
-    weights = torch.zeros(input_ids.shape, dtype=torch.float32, device=device)
+    weights = torch.zeros(input_ids.shape, dtype=torch.float64)
     for row, s in enumerate(sequences):
-        weights[row, : len(s.loss_weights)] = torch.tensor(s.loss_weights, device=device)
+        weights[row, : len(s.loss_weights)] = torch.tensor(s.loss_weights, dtype=torch.float64)
     targets = weights != 0
-    loss = -(weights[targets] * target_log_probs(model, input_ids, targets)).sum()
+    log_probs = target_log_probs(model, input_ids, targets.to(device))  # (N,)
+    loss = -(weights[targets].to(device, log_probs.dtype) * log_probs).sum()
     if not torch.isfinite(loss):
         names = ", ".join(dict.fromkeys(name for s in sequences for name in s.sources))
         raise TrainingError(
@@ -116,7 +118,7 @@ def m_step(
     Args:
         model: A transformers causal language model (or a PEFT one), float32 weights.
         optimizer: From `new_optimizer`, or as it was when an earlier call stopped.
-        weighted: The E-step's output; a question's samples stand together.
+        weighted: The E-step's output, in any order.
         config: Rates and limits.
         seed: Of the order of questions.
         first_step: Steps already taken, in a resumed run.
@@ -139,18 +141,21 @@ def m_step(
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.train()
+    threshold = config.min_weight * _mean_question_weight(selection.questions)
     start, figures = time.perf_counter(), _Figures()
     for step, questions in enumerate(_steps(selection.questions, config, seed)):
         if step < first_step:
             continue
         sequences = merged(s for group in questions for i in group for s in training_sequences(i))
-        sequences, left_out = without_negligible(sequences, config.min_weight)
+        sequences, left_out = without_negligible(sequences, threshold)
         figures.add(sequences, left_out)
         norm = len(questions) * mean_tokens
         rate = learning_rate(step, total, config)
-        loss, gradient = _optimizer_step(
-            model, optimizer, accelerator, sequences, norm, rate, config
-        )
+        # By the step alone: dropout, where a model has it, is the same in a resumed run.
+        with seeded(random_key(seed, step), device):
+            loss, gradient = _optimizer_step(
+                model, optimizer, accelerator, sequences, norm, rate, config
+            )
         if on_step:
             on_step({
                 "step": step + 1, "steps": total, "loss": loss, "learning_rate": rate,
@@ -166,6 +171,11 @@ def m_step(
         **dataclasses.asdict(figures),
         "seconds": round(time.perf_counter() - start, 3),
     }
+
+
+def _mean_question_weight(questions: Sequence[Sequence[WeightedTrajectory]]) -> float:
+    """1 for weights that share 1; what is negligible among `likelihood` weights is far smaller."""
+    return sum(i.weight for group in questions for i in group) / max(1, len(questions))
 
 
 @dataclasses.dataclass

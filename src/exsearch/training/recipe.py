@@ -96,7 +96,8 @@ class MStepConfig:
         max_grad_norm: Gradients are clipped to this norm.
         weight_decay: Of AdamW.
         min_log_likelihood: A question whose best a_k is below this is left out.
-        min_weight: Sequences with a smaller weight are left out, and their mass is logged.
+        min_weight: Sequences with less than this share of a question's mean total weight (1 for
+            most weightings) are left out, and their mass is logged.
         gradient_checkpointing: Less memory for about a third more time.
         lora_rank: 0 fine-tunes all weights; above 0 trains a LoRA adapter of this rank.
         lora_alpha: Scale of the adapter.
