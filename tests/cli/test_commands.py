@@ -1,0 +1,246 @@
+"""Every command does its work, and with `--json` its last line is one JSON object."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from exsearch.data import sample_path
+
+Run = Callable[..., Result]
+Fails = Callable[..., str]
+QUESTION = "To which hospital did the author of Peter Pan leave the income from the play?"
+COMMANDS = [
+    "index",
+    "ask",
+    "rollout",
+    "train",
+    "evaluate",
+    "score",
+    "data",
+    "show",
+    "quickstart",
+    "doctor",
+]
+TINY_RECIPE = """
+name = "tiny"
+[model]
+device = "cpu"
+[agent]
+max_steps = 2
+passages = 2
+passage_words = 20
+thought_tokens = 8
+record_tokens = 8
+[warm_up]
+examples = 2
+[gem]
+iterations = 0
+dev_questions = 2
+"""
+
+
+def last_json(result):
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_help_lists_every_command_in_the_order_of_use(run: Run):
+    lines = run("--help").stdout.split("Commands:")[1].split("Examples:")[0].splitlines()
+    assert [line.split()[0] for line in lines if line.strip()] == COMMANDS
+    assert not any(line.rstrip().endswith("...") for line in lines)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "data convert"])
+def test_every_command_has_help(run: Run, command: str):
+    text = run(*command.split(), "--help").stdout
+    if command not in ("data", "doctor"):
+        assert f"Examples:\n    exsearch {command}" in text
+    if command != "data":
+        for option in ("--json", "--debug", "--quiet", "--verbose"):
+            assert option in text
+
+
+def test_help_is_quick():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "exsearch", "--help"]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 3  # 0.15 on an idle machine
+
+
+def test_index_counts_passages(run: Run, tmp_path: Path):
+    result = run("index", sample_path("corpus"), "--out", tmp_path / "index", "--json")
+    assert last_json(result) == {"index": str(tmp_path / "index"), "passages": 298}
+
+
+def test_ask_gives_the_answer_then_the_evidence(run: Run, scripted: list[object]):
+    answer, evidence = run("ask", QUESTION, *scripted).stdout.splitlines()
+    assert answer == "Great Ormond Street"
+    assert "Peter Pan was written by Barrie." in evidence
+    assert "[s-0" in evidence
+
+
+def test_ask_as_json(run: Run, scripted: list[object]):
+    answer = last_json(run("ask", QUESTION, *scripted, "--json", "--passages", 3))
+    assert answer["answer"] == "Great Ormond Street"
+    assert answer["stop_reason"] == "answered"
+    (step,) = answer["steps"]
+    assert step["query"] == "Who wrote the play about Peter Pan?"
+    assert len(step["passages"]) == 3
+    (evidence,) = answer["evidence"]
+    assert evidence["passage_ids"] == [step["passages"][0]["id"]]
+    assert answer["tokens"]["prompt"] > answer["tokens"]["output"] > 0
+
+
+def test_ask_on_a_real_model(run: Run, index: Path, tiny_model_folder: Path):
+    options = ["--index", index, "--model", tiny_model_folder, "--device", "cpu", "--json"]
+    first = last_json(run("ask", QUESTION, *options, "--temperature", 1, "--seed", 1))
+    again = last_json(run("ask", QUESTION, *options, "--temperature", 1, "--seed", 1))
+    del first["seconds"], again["seconds"]
+    assert first == again
+    assert first["stop_reason"] in ("malformed", "max_tokens", "answered", "max_steps")
+
+
+def test_evaluate_writes_answers_and_figures(run: Run, scripted: list[object], tmp_path: Path):
+    out = tmp_path / "test"
+    command = ["evaluate", "--questions", sample_path("test"), *scripted, "--limit", 4]
+    summary = last_json(run(*command, "--out", out, "--json"))
+    assert {"n", "em", "f1", "acc", "recall_at_k", "recall_n", "ci95"} <= summary.keys()
+    assert summary["n"] == 4
+    assert summary["em"] == 0.25  # the script always gives the first question's answer
+    low, high = summary["ci95"]["em"]
+    assert 0 <= low <= 0.25 <= high <= 1
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert [row["em"] for row in rows] == [1, 0, 0, 0]
+    text = run("show", out).stdout
+    assert "EM %             25.0 [" in text
+    assert text in run(*command, "--out", out).stdout
+
+
+def test_evaluate_goes_on_with_the_same_settings_and_refuses_others(
+    run: Run, fails: Fails, scripted: list[object], tmp_path: Path
+):
+    command = ["evaluate", "--questions", "sample:test", *scripted, "--out", tmp_path / "test"]
+    first = last_json(run(*command, "--limit", 2, "--json"))
+    before = (tmp_path / "test" / "trajectories.jsonl").read_bytes()
+    assert last_json(run(*command, "--limit", 2, "--json")) == first  # the seconds, too
+    assert (tmp_path / "test" / "trajectories.jsonl").read_bytes() == before
+    message = fails(*command, "--limit", 3, code=7)
+    assert "limit was 2, is now 3" in message
+    assert "--out" in message
+    message = fails(*command, "--limit", 2, "--max-steps", 2, code=7)
+    assert "agent.max_steps was 5, is now 2" in message
+
+
+def test_evaluate_with_worked_examples(
+    run: Run, fails: Fails, scripted: list[object], tmp_path: Path
+):
+    command = ["evaluate", "--questions", "sample:test", *scripted, "--limit", 1, "--json"]
+    plain = last_json(run(*command, "--out", tmp_path / "plain"))
+    shown = [*command, "--worked-examples", 2, "--examples-from", "sample:train"]
+    examples = last_json(run(*shown, "--out", tmp_path / "examples"))
+    assert examples["em"] == plain["em"] == 1
+    assert examples["prompt_tokens"] > 2 * plain["prompt_tokens"]
+    assert "go together" in run(*command, "--out", tmp_path, "--worked-examples", 2, code=2).stderr
+    message = fails(*shown, "--out", tmp_path / "other", "--context", "transcript", code=2)
+    assert "--context notes" in message
+
+
+def test_rollout_weighs_where_answers_are_known(
+    run: Run, fails: Fails, scripted: list[object], tmp_path: Path
+):
+    questions = tmp_path / "questions.jsonl"
+    known = {"id": "a", "question": QUESTION, "answers": ["Great Ormond Street"]}
+    questions.write_text(f"{json.dumps(known)}\n{json.dumps({'id': 'b', 'question': QUESTION})}\n")
+    out = tmp_path / "trajectories.jsonl"
+    command = ["rollout", "--questions", questions, *scripted, "--samples", 2, "--out", out]
+    figures = last_json(run(*command, "--json"))
+    assert figures["trajectories"] == 4
+    assert figures["weighed"] == 2
+    assert figures["em"] == figures["weighted_em"] == 1
+    before = out.read_bytes()
+    lines = [json.loads(line) for line in before.splitlines()]
+    assert [line.get("weight") for line in lines] == [0.5, 0.5, None, None]
+    run(*command)
+    assert out.read_bytes() == before
+    assert "samples was 2, is now 3" in fails(*command, "--samples", 3, code=7)
+    text = run("show", out, "--id", "a#1").stdout
+    assert "a#1" in text
+    assert "(right)" in text
+    assert "weight: 0.500" in text
+    assert "weight" not in run("show", out, "--id", "b").stdout
+    traces = last_json(run("show", out, "--json", "--limit", 3))["trajectories"]
+    assert [trace["id"] for trace in traces] == ["a#0", "a#1", "b#0"]
+
+
+def test_train_then_ask_the_run_as_it_was_trained(
+    run: Run, fails: Fails, index: Path, tiny_model_folder: Path, tmp_path: Path
+):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TINY_RECIPE)
+    run_folder = tmp_path / "run"
+    command = ["train", recipe, "--model", tiny_model_folder, "--out", run_folder]
+    result = run(*command, "--set", "agent.record_tokens=7", "--json")
+    assert last_json(result)["stage"] == "warm_up"
+    assert last_json(result)["run"] == str(run_folder)
+    table = run("show", run_folder).stdout
+    assert table.splitlines()[0] == "run: best: warm_up"
+    assert "warm_up" in table.splitlines()[-1]
+    assert last_json(run("show", run_folder, "--json"))["finished"] is True
+    message = fails(*command, code=7)
+    assert "agent.record_tokens was 7, is now 8" in message
+    options = ["--index", index, "--model", run_folder, "--limit", 1, "--json"]
+    out = tmp_path / "test"
+    run("evaluate", "--questions", "sample:test", *options, "--out", out, "--passages", 1)
+    agent = json.loads((out / "settings.json").read_text())["agent"]
+    assert (agent["max_steps"], agent["record_tokens"], agent["passages"]) == (2, 7, 1)
+
+
+def test_score_counts_missing_predictions(run: Run, tmp_path: Path):
+    predictions = tmp_path / "predictions.jsonl"
+    predictions.write_text('{"id": "test-0001", "prediction": "great ormond street hospital"}\n')
+    command = ["score", "--questions", "sample:test", "--predictions", predictions]
+    figures = last_json(run(*command, "--limit", 2, "--json"))
+    assert figures["n"] == 2
+    assert figures["em"] == figures["f1"] == figures["acc"] == 0.5
+    assert figures["missing"] == 1
+    assert set(figures["ci95"]) == {"em", "f1", "acc"}
+    assert "EM %             50.0 [" in run(*command, "--limit", 2).stdout
+
+
+def test_data_convert(run: Run, tmp_path: Path):
+    source = tmp_path / "NQ-open.dev.jsonl"
+    source.write_text('{"question": "who wrote dune", "answer": ["Frank Herbert"]}\n')
+    command = ["data", "convert", "--format", "nq-open", source, "--out", tmp_path / "nq"]
+    summary = last_json(run(*command, "--json"))
+    assert summary["questions"] == {"NQ-open.dev.jsonl": 1}
+    assert "1 questions" in run(*command).stdout
+
+
+def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch):
+    found = run("doctor").stdout.splitlines()
+    assert found[0].startswith("ok    python: 3.")
+    monkeypatch.setenv("EXSEARCH_CACHE", "/dev/null/cache")
+    report = last_json(run("doctor", "--json", code=1))
+    assert report["ok"] is False
+    (failed,) = [check for check in report["checks"] if check["status"] == "fail"]
+    assert failed["name"] == "model cache"
+    assert "EXSEARCH_CACHE" in failed["remedy"]
+
+
+def test_doctor_knows_the_versions_that_are_tested():
+    from exsearch.doctor import EMBEDDED_PACKAGE, TESTED, TESTED_LOCAL
+
+    pins = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+    for name, version in {**TESTED, **TESTED_LOCAL}.items():
+        assert f"{name.lower()}=={version}" in pins
+    assert EMBEDDED_PACKAGE in pins
