@@ -72,6 +72,7 @@ def quieten_libraries() -> None:
     """Keep other packages' bars and warnings off the terminal; what a user has set stays."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # or each retry of a download has a line
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
