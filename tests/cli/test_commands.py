@@ -198,10 +198,12 @@ def test_train_then_ask_the_run_as_it_was_trained(
     assert last_json(run("show", run_folder, "--json"))["finished"] is True
     message = fails(*command, code=7)
     assert "agent.record_tokens was 7, is now 8" in message
-    options = ["--index", index, "--model", run_folder, "--limit", 1, "--json"]
+    options = ["--index", index, "--model", run_folder, "--limit", 1, "--system-prompt", ""]
     out = tmp_path / "test"
     run("evaluate", "--questions", "sample:test", *options, "--out", out, "--passages", 1)
-    agent = json.loads((out / "settings.json").read_text())["agent"]
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["model"]["system_prompt"] == ""
+    agent = settings["agent"]
     assert (agent["max_steps"], agent["record_tokens"], agent["passages"]) == (2, 7, 1)
 
 

@@ -111,6 +111,11 @@ model_options = _together(
         show_default=True,
         help="Sequences decoded together.",
     ),
+    click.option(
+        "--system-prompt",
+        metavar="TEXT",
+        help='May be "". Default: as the model was trained, or its chat template\'s own.',
+    ),
 )
 
 agent_options = _together(
@@ -193,12 +198,13 @@ def model_config(options: dict[str, Any]) -> ModelConfig:
     from exsearch.training.recipe import ModelConfig
 
     trained = model_settings(options["model"])
+    own = options["system_prompt"]
     return ModelConfig(
         name=options["model"],
         engine=options["engine"],
         device=options["device"],
         batch_size=options["batch_size"],
-        system_prompt=trained.system_prompt,
+        system_prompt=trained.system_prompt if own is None else own,
         chat_template_kwargs=trained.chat_template_kwargs,
     )
 
