@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 from exsearch.errors import MissingExtraError, ModelError
 from exsearch.runs import is_complete, new_folder
@@ -56,10 +57,10 @@ def _convert(gguf: Path, folder: Path) -> None:
         raise MissingExtraError("converting the embedded model", "local", str(error)) from None
     options = {"gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         gguf.parent, **options, dtype="float32", quantization_config=GgufConfig(dequantize=True)
     )
-    # The weights are plain float32 now; without this they would be saved as "quantised", and refused.
+    # The weights are plain float32 now; without this they would be saved as "quantised".
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.is_quantized = False

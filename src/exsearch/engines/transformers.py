@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache
 from transformers.cache_utils import CacheLayerMixin
@@ -54,25 +55,23 @@ class TransformersEngine:
         self.folder = str(folder)
         # float32 on a CPU: bfloat16 is several times slower on most of them.
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        try:
-            self.model = _load_model(self.folder, self.dtype).to(self.device)
+        self.load_weights(self.folder)
+        with _loading(self.folder):
             hf_tokenizer = AutoTokenizer.from_pretrained(self.folder)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ModelError(
-                f"can't load the model {self.folder!r}: {reason}; --model takes smollm2-135m, a "
-                "Hugging Face id, a model folder or a finished run"
-            ) from error
-        self.model.eval()
         self.tokenizer = HuggingFaceChat(hf_tokenizer, template_kwargs, system_prompt)
         self.batch_size = batch_size
         self.token_budget = token_budget or (32768 if self.device.type == "cuda" else 2048)
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         self.stop_ids = {self.tokenizer.end_id, *([ends] if isinstance(ends, int) else ends or ())}
 
-    def load_weights(self, folder: Path) -> None:
-        """Take over the weights of a checkpoint folder of the same architecture."""
-        self.model = _load_model(str(folder), self.dtype).to(self.device).eval()
+    def load_weights(self, folder: str | Path) -> None:
+        """Take over the weights of a checkpoint folder of the same architecture.
+
+        Raises:
+            ModelError: it can't be loaded; the weights are then those from before.
+        """
+        with _loading(str(folder)):
+            self.model = _load_model(str(folder), self.dtype).to(self.device).eval()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """One generation a request, in their order; see `Engine.generate`."""
@@ -137,7 +136,7 @@ class TransformersEngine:
         lengths = torch.tensor([len(r.prompt_ids) for r in requests], device=self.device)
         width = int(lengths.max())
         capacity = width + max(r.max_tokens for r in requests)
-        cache = Cache(layers=[_Preallocated(capacity) for _ in range(_layer_count(self.model))])
+        cache = _Buffers(_layer_count(self.model), capacity)
         logits = self._encode_prompts(requests, cache)
         # Columns of the cache that a row may attend to: its prompt, then what it writes itself.
         visible = torch.zeros(len(rows), capacity, dtype=torch.bool, device=self.device)
@@ -168,7 +167,7 @@ class TransformersEngine:
             ).logits[:, -1]
         return [row.generation() for row in rows]
 
-    def _encode_prompts(self, requests: list[Request], cache: Cache) -> Tensor:
+    def _encode_prompts(self, requests: list[Request], cache: _Buffers) -> Tensor:
         """Fill the cache with all prompts; the logits (B, V) after each prompt's last token.
 
         Equal prompts (the K samples of a question begin alike) are encoded once. The longest come
@@ -181,18 +180,16 @@ class TransformersEngine:
         logits: list[Tensor] = []
         for batch in token_batches([len(p) for p in prompts], self.token_budget):
             rows = slice(batch[0], batch[-1] + 1)  # prompts are in the order of the batches
-            for layer in cache.layers:
-                layer.begin(rows, len(prompts))
+            cache.begin(rows, len(prompts))
             logits.append(self._encode(prompts[rows], cache))
         width = len(prompts[0])
-        for layer in cache.layers:
-            layer.begin(slice(None), len(prompts), width)
+        cache.begin(slice(None), len(prompts), width)
         index = torch.tensor(row_of, device=self.device)
         if len(prompts) < len(requests):
             cache.batch_select_indices(index)
         return torch.cat(logits)[index]
 
-    def _encode(self, prompts: list[tuple[int, ...]], cache: Cache) -> Tensor:
+    def _encode(self, prompts: list[tuple[int, ...]], cache: _Buffers) -> Tensor:
         last = torch.tensor([len(p) - 1 for p in prompts], device=self.device)
         rows = torch.arange(len(prompts), device=self.device)
         hook = self.model.get_output_embeddings().register_forward_pre_hook(
@@ -279,6 +276,19 @@ class _Preallocated(CacheLayerMixin):
         self.keys, self.values = self.keys[indices], self.values[indices]
 
 
+class _Buffers(Cache):
+    """The cache of all layers."""
+
+    def __init__(self, layers: int, capacity: int):
+        self.preallocated = [_Preallocated(capacity) for _ in range(layers)]
+        super().__init__(layers=list(self.preallocated))
+
+    def begin(self, rows: slice, total_rows: int, length: int = 0) -> None:
+        """See `_Preallocated.begin`."""
+        for layer in self.preallocated:
+            layer.begin(rows, total_rows, length)
+
+
 def _layer_count(model: Any) -> int:
     return model.config.get_text_config().num_hidden_layers
 
@@ -289,6 +299,19 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+@contextlib.contextmanager
+def _loading(folder: str) -> Iterator[None]:
+    """One line for whatever transformers, PEFT or safetensors raise on a model they can't load."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(
+            f"can't load the model {folder!r}: {reason}; --model takes smollm2-135m, a "
+            "Hugging Face id, a model folder or a finished run"
+        ) from error
 
 
 def _load_model(folder: str, dtype: torch.dtype) -> Any:
