@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
+from small_world import World, make_world, save_small_model, search, warm_up_items
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from exsearch.agent.episode import AgentConfig
+from exsearch.engines.transformers import TransformersEngine
 from exsearch.records import (
     Call,
     CallKind,
@@ -19,6 +24,10 @@ from exsearch.records import (
     Trajectory,
     WeightedTrajectory,
 )
+from exsearch.training.checkpoint import save_model
+from exsearch.training.m_step import m_step, new_optimizer
+from exsearch.training.recipe import MStepConfig
+from exsearch.training.warm_up import warm_up_data
 
 PARIS = Question("q", "Where?", ("Paris",))
 
@@ -111,3 +120,48 @@ def constant_model():
 def tiny_model(tiny_model_folder):
     """The random two-layer model, fresh for each test: its weights may be changed."""
     return LlamaForCausalLM.from_pretrained(tiny_model_folder)
+
+
+SMALL_AGENT = AgentConfig(
+    max_steps=2, passages=1, passage_words=10, thought_tokens=24, record_tokens=32
+)
+
+
+@pytest.fixture(scope="session")
+def annotated(tiny_engine, sample_questions, sample_retriever) -> list[Trajectory]:
+    """Finished trajectories of sample questions with the tokens of the tiny model; not sampled."""
+    data = warm_up_data(
+        sample_questions, sample_retriever, tiny_engine.tokenizer, SMALL_AGENT, examples=6
+    )
+    return [item.trajectory for item in data.items]
+
+
+@pytest.fixture(scope="session")
+def fluent_folder(tmp_path_factory) -> Path:
+    """A model that follows the format in the small world, after a few seconds of warm-up."""
+    folder = tmp_path_factory.mktemp("fluent")
+    save_small_model(folder / "random", seed=0)
+    engine = TransformersEngine(folder / "random", device="cpu")
+    items = warm_up_items(engine.tokenizer, folder, random.Random(7), worlds=4, careless=0.3)
+    config = MStepConfig(learning_rate=4e-3, epochs=3, questions_per_step=8, token_budget=4096)
+    m_step(engine.model, new_optimizer(engine.model, config), items, config)
+    save_model(engine.model, folder / "random", folder / "model", {})
+    return folder / "model"
+
+
+@pytest.fixture
+def fluent_engine(fluent_folder):
+    """An engine on the fluent model, fresh for each test."""
+    return TransformersEngine(fluent_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    """A small world that the fluent model has not seen."""
+    return make_world(random.Random(0))
+
+
+@pytest.fixture(scope="session")
+def world_retriever(world, tmp_path_factory):
+    """BM25 over `world`."""
+    return search(world, tmp_path_factory.mktemp("world") / "index")

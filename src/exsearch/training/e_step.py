@@ -150,7 +150,8 @@ def sample_and_weigh(
     """Run the E-step over all questions, chunk by chunk, into a file of JSON lines.
 
     Chunks already committed are not sampled again (`runs.in_chunks`). A question without answers
-    gives plain trajectories, without weights; training has none of those.
+    gives plain trajectories, without weights; training has none of those. Times are in the chunks'
+    facts alone, so that the file is the same bytes however often the work was stopped.
 
     Returns:
         For each chunk: samples, failed samples, seconds spent on sampling and on scoring.
@@ -188,6 +189,11 @@ def sample_and_weigh(
             "sampling_seconds": round(sampled - start, 3),
             "scoring_seconds": round(time.perf_counter() - sampled, 3),
         }
+        plain = [dataclasses.replace(t, seconds=0.0) for t in plain]
+        weighted = [
+            dataclasses.replace(i, trajectory=dataclasses.replace(i.trajectory, seconds=0.0))
+            for i in weighted
+        ]
         return (to_json(item) for item in (*weighted, *plain)), facts
 
     return in_chunks(questions, config.chunk, file, work)
