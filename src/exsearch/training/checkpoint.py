@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from exsearch.engines.forward import seeded
 from exsearch.errors import ModelError
-from exsearch.runs import new_folder, verify_folder
+from exsearch.runs import is_complete, new_folder, verify_folder
 from exsearch.training.recipe import MStepConfig
 
 SETTINGS_FILE = "exsearch.json"
@@ -29,16 +29,18 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
 
     Raises:
         ModelError: an adapter folder where the recipe asks for full fine-tuning.
+        RunError: a folder that was written here is damaged.
     """
+    if is_complete(Path(folder)):
+        verify_folder(Path(folder), remedy="delete it, and what it holds is made anew")
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
-    adapter = Path(folder) / "adapter_config.json"
-    if adapter.is_file():
+    base_name = adapter_base(Path(folder))
+    if base_name:
         if not config.lora_rank:
             raise ModelError(f"{folder} is an adapter: set lora_rank, or merge it first")
         from peft import PeftModel
 
-        base_name = json.loads(adapter.read_text())["base_model_name_or_path"]
-        base = AutoModelForCausalLM.from_pretrained(base_name, **options).to(device)
+        base = AutoModelForCausalLM.from_pretrained(str(base_name), **options).to(device)
         return PeftModel.from_pretrained(base, str(folder), is_trainable=True)
     model = AutoModelForCausalLM.from_pretrained(str(folder), **options).to(device)
     if not config.lora_rank:
@@ -53,6 +55,12 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
     )
     with seeded(0, device):  # the same adapter each time: a run killed early begins again alike
         return get_peft_model(model, lora)
+
+
+def adapter_base(folder: Path) -> Path | None:
+    """The folder (or id) of the model that an adapter folder stands on; None for a whole model."""
+    file = folder / "adapter_config.json"
+    return Path(json.loads(file.read_text())["base_model_name_or_path"]) if file.is_file() else None
 
 
 def save_model(
@@ -96,7 +104,7 @@ def load_training(optimizer: torch.optim.Optimizer, folder: Path) -> int:
     Raises:
         RunError: the folder is damaged.
     """
-    verify_folder(folder)
+    verify_folder(folder, remedy="delete it, and what it holds is made anew")
     parameters = list(_trained(optimizer))
     for key, value in load_file(folder / OPTIMIZER_FILE).items():
         index, name = key.split(".", 1)

@@ -48,4 +48,6 @@ def _finite(value: Any) -> Any:
     """NaN and infinities as null: JSON has no word for them."""
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -29,7 +29,13 @@ from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.records import Question, WeightedTrajectory, to_json
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import is_complete, write_atomic
-from exsearch.training.checkpoint import load_trainable, load_training, save_model, save_training
+from exsearch.training.checkpoint import (
+    adapter_base,
+    load_trainable,
+    load_training,
+    save_model,
+    save_training,
+)
 from exsearch.training.e_step import by_question, read_weighted, sample_and_weigh
 from exsearch.training.journal import Journal
 from exsearch.training.m_step import m_step, new_optimizer
@@ -89,6 +95,9 @@ class Loop:
             TrainingError: a loss is not finite, no question carries signal, too many failures.
             KeyboardInterrupt: after Ctrl-C; the state is saved.
         """
+        finished = self.folder / BEST_FILE
+        if finished.exists():  # models that were not kept must not be trained again
+            return json.loads(finished.read_text())
         stages = ["start"]
         pool = self.train
         if self.recipe.warm_up.examples or self.recipe.warm_up.file:
@@ -154,6 +163,11 @@ class Loop:
 
     def _iterate(self, stage: str, iteration: int, pool: Sequence[Question]) -> None:
         config, folder = self.recipe.e_step, self._stage(stage)
+        if not pool:
+            raise ConfigError(
+                f"warm-up used all {len(self.train)} train questions and none is left for the "
+                "E-step: lower warm_up.examples, or name a larger data.train"
+            )
         chosen = window(pool, config.questions or len(pool), iteration)
         file = folder / TRAJECTORIES
         if not is_complete(folder / "model"):
@@ -212,12 +226,13 @@ class Loop:
                     bar.set_postfix_str(f"step {step}/{total}, loss {figures['loss']:.3f}")
                     bar.total = round(bar.n + figures["tokens"]) * (total - first) // (step - first)
                     bar.update(figures["tokens"])
+                    # Journal first: a kill between the two repeats the step, and it is logged once.
+                    values = {k: v for k, v in figures.items() if k != "step"}
+                    self.journal.log(stage, "step", step=step, **values)
                     due = time.monotonic() - saved >= self.recipe.gem.checkpoint_seconds
                     if stop.wanted or (due and step < total):
                         save_training(model, optimizer, step, self.model, checkpoint)
                         saved = time.monotonic()
-                    values = {k: v for k, v in figures.items() if k != "step"}
-                    self.journal.log(stage, "step", step=step, **values)
                     stop.check()
 
                 seed = f"{self.recipe.seed}/{stage}"
@@ -229,9 +244,9 @@ class Loop:
                 "system_prompt": self.recipe.model.system_prompt,
                 "chat_template_kwargs": self.recipe.model.chat_template_kwargs,
             }
+            self.journal.log(stage, "m_step", **{**summary, "resumed_at_step": first})
             save_model(model, self.model, done, settings)
             del model, optimizer
-            self.journal.log(stage, "m_step", **{**summary, "resumed_at_step": first})
         shutil.rmtree(checkpoint, ignore_errors=True)
         self.model = str(done)
 
@@ -281,8 +296,10 @@ class Loop:
             "dev": self.journal.find(best, "dev"),
         }
         if not self.recipe.gem.keep_models:
-            for stage in stages[:-1]:
-                if stage != best:
+            kept = {self.folder / stage / "model" for stage in (best, stages[-1])}
+            kept |= {base for model in kept if (base := adapter_base(model))}
+            for stage in stages:
+                if self.folder / stage / "model" not in kept:
                     shutil.rmtree(self.folder / stage / "model", ignore_errors=True)
         write_atomic(self.folder / BEST_FILE, json.dumps(result, indent=1))
         return result

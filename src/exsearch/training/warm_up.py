@@ -53,9 +53,11 @@ def hops(question: Question) -> tuple[Hop, ...]:
     """A question's sub-questions; a single-hop question is its own."""
     if question.decomposition:
         return question.decomposition
+    if not question.distinct_answers:
+        return ()
     if len(question.supporting) == 1 or question.dataset in ("nq", "nq-open"):
         support = question.supporting[0] if question.supporting else None
-        return (Hop(question.question, question.answers[0], None, support),)
+        return (Hop(question.question, question.distinct_answers[0], None, support),)
     return ()
 
 
@@ -78,11 +80,14 @@ def warm_up_data(
     for question in questions:
         if len(items) >= examples:
             break
-        made = _trajectory(question, retriever, tokenizer, agent, missing_support)
+        try:
+            made = _trajectory(question, retriever, tokenizer, agent, missing_support)
+        except _UnreadableError:
+            made = "does not read back"
         if isinstance(made, str):
             left_out.setdefault(made, []).append(question.id)
             continue
-        target = answer_ids(question.answers[0], tokenizer)
+        target = answer_ids(question.distinct_answers[0], tokenizer)
         items.append(WeightedTrajectory(made, 1.0, (0.0,), (target,)))
     return WarmUpData(items, left_out)
 
@@ -117,7 +122,7 @@ def _trajectory(
 ) -> Trajectory | str:
     """The pseudo-trajectory, or why there is none."""
     plan = hops(question)
-    if not question.answers:
+    if not question.distinct_answers:
         return "no answer"
     if not plan:
         return "no decomposition"
@@ -139,7 +144,7 @@ def _trajectory(
             _say(episode, render_select([support.id] if support else [], passages))
         if episode.kind is CallKind.RECORD:
             _say(episode, render_record(evidence, episode.shown))
-    answer = question.answers[0]
+    answer = question.distinct_answers[0]
     forced = episode.kind is CallKind.ANSWER
     text = render_thought(Answer(answer))
     _say(episode, text.removeprefix(ANSWER_FRAME) if forced else text)
@@ -152,11 +157,15 @@ def written(episode: Episode, text: str) -> Call:
     return Call(episode.kind, episode.prompt_ids(), ids)
 
 
+class _UnreadableError(ValueError):
+    """An annotated text is no action of the format: a blank sub-question, say."""
+
+
 def _say(episode: Episode, text: str) -> None:
     """Take in an annotated output."""
     episode.take(written(episode, text), finished=True)
     if episode.malformed:
-        raise ValueError(f"{text!r} does not read back as an action: {episode.malformed}")
+        raise _UnreadableError(f"{text!r} reads back as {episode.malformed}")
 
 
 def _fill(question: str, short_answers: Sequence[str]) -> str:
