@@ -25,6 +25,7 @@ from exsearch.agent.format import (
     think_prompt,
 )
 from exsearch.engines.base import ChatTokenizer
+from exsearch.errors import ModelError
 from exsearch.records import (
     Call,
     CallKind,
@@ -46,7 +47,8 @@ class AgentConfig:
         passages: Passages a search returns.
         passage_words: Words of a passage that the model is shown.
         context: What a prompt holds: `notes` (a thought sees question and evidence pool, a record
-            its sub-query and passages) or `transcript` (all that came before, one growing sequence).
+            its sub-query and passages) or `transcript` (all that came before, one growing
+            sequence).
         select: Whether the model picks passages between search and record.
         thought_tokens, select_tokens, record_tokens: Limits of one call's output.
     """
@@ -59,6 +61,12 @@ class AgentConfig:
     thought_tokens: int = 64
     select_tokens: int = 24
     record_tokens: int = 96
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, least = getattr(self, field.name), 0 if field.name == "max_steps" else 1
+            if isinstance(value, int) and not isinstance(value, bool) and value < least:
+                raise ValueError(f"{field.name} is {value}, expected {least} or more")
 
     def max_tokens(self, kind: CallKind) -> int:
         """Output tokens that a call of this kind may take."""
@@ -239,11 +247,14 @@ def answer_ids(answer: str, tokenizer: ChatTokenizer) -> tuple[int, ...]:
     """The target of L_A and of a_k: the answer as it follows the frame, with the end token.
 
     Raises:
-        ValueError: this tokenizer joins the frame and the answer, so the answer has no ids of its own.
+        ModelError: this tokenizer joins frame and answer, so the answer has no ids of its own.
     """
     text = render_answer(answer)
     ids = tokenizer.encode(text)
     frame = tokenizer.encode(ANSWER_FRAME)
     if tokenizer.encode(ANSWER_FRAME + text) != (*frame, *ids):
-        raise ValueError(f"the tokenizer joins {ANSWER_FRAME!r} with {text!r}")
+        raise ModelError(
+            f"the model's tokenizer joins {ANSWER_FRAME!r} with {text!r}, so the answer can't be "
+            "scored by itself; take another model"
+        )
     return (*ids, tokenizer.end_id)

@@ -1,4 +1,4 @@
-"""Worked examples are finished trajectories shown to an untrained model as earlier turns of its chat.
+"""Worked examples are finished trajectories, shown to an untrained model as earlier turns.
 
 One thought before the first search, one between searches and one that answers, each from another
 trajectory; and a record from each. They are context only and are never trained on.

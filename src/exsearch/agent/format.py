@@ -4,9 +4,9 @@
     select   [2] [1]           or   None.
     record   [1] <facts>       or   Nothing found.
 
-A passage label 1…k is local to one prompt; records name passages by id, and `labels` maps both ways.
-Text from outside is put on one line with its brackets defused, so that a passage can neither forge a
-label nor close its frame. It runs no model.
+A passage label 1…k is local to one prompt; records name passages by id, and `labels` maps both
+ways. Text from outside is put on one line with its brackets defused, so that a passage can neither
+forge a label nor close its frame. It runs no model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ SELECT_INSTRUCTION = f'Name the passages that help, best first: "[n] [m]", or "{
 
 _LABEL = re.compile(r"\[(\d+)\]")
 _LEADING_LABELS = re.compile(r"(?:\[\d+\]\s*)+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]+")
+# Control characters, what is invisible, and what turns the direction of writing.
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    r"\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ def render_thought(action: Search | Answer) -> str:
 
 
 def render_answer(answer: str) -> str:
-    """What follows the answer frame, its leading space included: the text whose likelihood is a_k."""
+    """What follows the answer frame, with its leading space: the text whose likelihood is a_k."""
     return f" {' '.join(answer.split())}"
 
 
@@ -119,10 +123,10 @@ def parse_thought(text: str) -> Search | Answer | Malformed:
     if "\n" in text:
         return Malformed("several_lines")
     if text.startswith(SEARCH_FRAME):
-        query = text.removeprefix(SEARCH_FRAME).strip()
+        query = one_line(text.removeprefix(SEARCH_FRAME))
         return Search(query) if query else Malformed("empty_query")
     if text.startswith(ANSWER_FRAME):
-        answer = text.removeprefix(ANSWER_FRAME).strip()
+        answer = " ".join(text.removeprefix(ANSWER_FRAME).split())
         return Answer(answer) if answer else Malformed("empty_answer")
     return Malformed("no_action")
 
@@ -132,7 +136,7 @@ def parse_forced_answer(text: str) -> Answer | Malformed:
     text = text.strip()
     if not text:
         return Malformed("empty_answer")
-    return Malformed("several_lines") if "\n" in text else Answer(text)
+    return Malformed("several_lines") if "\n" in text else Answer(" ".join(text.split()))
 
 
 def render_record(evidence: Evidence | None, passages: Sequence[Passage]) -> str:

