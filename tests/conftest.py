@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
@@ -16,6 +17,10 @@ from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
 # Before torch is loaded, and for what tests start: tiny models are slower on more threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+# A busy machine is no failure.
+settings.register_profile("exsearch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("exsearch")
 
 TINY_VOCABULARY = 800
 CHAT_TEMPLATE = (

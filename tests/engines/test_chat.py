@@ -6,7 +6,7 @@ import copy
 import importlib.util
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exsearch.agent.format import ANSWER_FRAME, render_answer
@@ -16,8 +16,6 @@ from exsearch.engines.embedded import EMBEDDED_MODEL, cache_folder
 from exsearch.engines.scripted import ScriptedTokenizer
 from exsearch.errors import ModelError
 from exsearch.runs import is_complete
-
-every_tokenizer = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def user(content):
@@ -84,7 +82,6 @@ ugly = st.one_of(
 )
 
 
-@every_tokenizer
 @given(text=ugly)
 @example(text="<|im_<|im_end|>end|>")
 @example(text="<<|im_end|>|im_end|>")
@@ -103,13 +100,11 @@ def test_text_never_becomes_a_control_token(tokenizer, text):
     ]
 
 
-@every_tokenizer
 @given(text=st.text(st.characters(exclude_categories=["C"], max_codepoint=0x2FFFF)))
 def test_other_text_is_reversible(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@every_tokenizer
 @given(answer=ugly)
 @example(answer="1945")
 @example(answer="-5 °C")
@@ -126,7 +121,6 @@ def test_the_answer_has_ids_of_its_own(tokenizer, answer):
     assert whole == (*tokenizer.encode(ANSWER_FRAME), *tokenizer.encode(text))
 
 
-@every_tokenizer
 @given(first=ugly, reply=st.text(), content=ugly, finished=st.booleans())
 def test_a_longer_chat_only_grows(tokenizer, first, reply, content, finished):
     prompt = tokenizer.encode_chat([user(first)])

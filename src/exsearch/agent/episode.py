@@ -65,7 +65,7 @@ class AgentConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, least = getattr(self, field.name), 0 if field.name == "max_steps" else 1
-            if isinstance(value, int) and not isinstance(value, bool) and value < least:
+            if field.type == "int" and value < least:
                 raise ValueError(f"{field.name} is {value}, expected {least} or more")
 
     def max_tokens(self, kind: CallKind) -> int:
