@@ -338,7 +338,7 @@ class Led:
             return " it is"
         if "Query:" in turn:
             return "[1] it is"
-        return "Search: of the"
+        return "Search: city river"
 
 
 @pytest.mark.parametrize("config", CONFIGS)
