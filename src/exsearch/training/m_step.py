@@ -139,7 +139,7 @@ def m_step(
         mixed_precision="bf16" if device.type == "cuda" else "no", cpu=device.type == "cpu"
     )
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        _enable_gradient_checkpointing(model)
     model.train()
     threshold = config.min_weight * _mean_question_weight(selection.questions)
     start, figures = time.perf_counter(), _Figures()
@@ -171,6 +171,11 @@ def m_step(
         **dataclasses.asdict(figures),
         "seconds": round(time.perf_counter() - start, 3),
     }
+
+
+def _enable_gradient_checkpointing(model: Any) -> None:
+    new_name = getattr(model, "activation_checkpointing_enable", None)  # transformers 5 renames it
+    (new_name or model.gradient_checkpointing_enable)()
 
 
 def _mean_question_weight(questions: Sequence[Sequence[WeightedTrajectory]]) -> float:

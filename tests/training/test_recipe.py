@@ -1,0 +1,43 @@
+"""Every recipe in the project can be read, and says what it means."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from exsearch.config import load_config, parse_config, to_plain
+from exsearch.errors import ConfigError
+from exsearch.training.recipe import Recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+def test_there_are_recipes():
+    assert RECIPES
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_recipes_in_the_project(file):
+    recipe = load_config(Recipe, file)
+    assert recipe.name == file.stem
+    assert recipe.e_step.chunk > 0
+    plain = json.loads(json.dumps(to_plain(recipe), allow_nan=False))  # strict JSON in the run
+    assert parse_config(Recipe, plain, place="saved") == recipe
+
+
+def test_defaults_are_the_methods():
+    recipe = parse_config(Recipe, {"name": "r"}, place="here")
+    assert recipe.e_step.weighting == "posterior"
+    assert recipe.e_step.sampling.is_model
+    assert recipe.e_step.weight_temperature == 1
+    assert not recipe.e_step.length_normalized
+    assert recipe.m_step.min_log_likelihood == -math.inf
+    assert recipe.warm_up.examples == 0
+
+
+def test_a_misspelt_key_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"e_step\.sample; did you mean e_step\.samples\?"):
+        parse_config(Recipe, {"name": "r", "e_step": {"sample": 3}}, place="here")
