@@ -12,7 +12,8 @@ from exsearch.config import load_config, parse_config, to_plain
 from exsearch.errors import ConfigError
 from exsearch.training.recipe import Recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+PROJECT = Path(__file__).parents[2]
+RECIPES = sorted([*PROJECT.glob("recipes/*.toml"), *PROJECT.glob("src/exsearch/recipes/*.toml")])
 
 
 def test_there_are_recipes():

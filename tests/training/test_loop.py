@@ -1,0 +1,413 @@
+"""A run can be killed anywhere: run again, it ends with the same bits as one left alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_world import AGENT, annotate, save_files, save_small_model
+from transformers import AutoModelForCausalLM
+
+from exsearch import jobs, runs
+from exsearch.build import load_engine, resolve_model
+from exsearch.errors import ConfigError, RunError, TrainingError
+from exsearch.records import Question, StopReason
+from exsearch.runs import is_complete, locked, verify_folder
+from exsearch.training import loop as loop_module
+from exsearch.training.e_step import read_weighted
+from exsearch.training.journal import Journal
+from exsearch.training.loop import e_step_figures, window
+
+RECIPE = f"""
+name = "small"
+seed = 3
+[model]
+device = "cpu"
+[data]
+corpus = ["corpus.jsonl"]
+train = "train.jsonl"
+dev = "dev.jsonl"
+[agent]
+max_steps = {AGENT.max_steps}
+passages = {AGENT.passages}
+passage_words = {AGENT.passage_words}
+thought_tokens = {AGENT.thought_tokens}
+record_tokens = {AGENT.record_tokens}
+[warm_up]
+examples = 6
+questions_per_step = 2
+learning_rate = 1e-4
+[e_step]
+questions = 6
+samples = 2
+chunk = 2
+[m_step]
+learning_rate = 1e-4
+questions_per_step = 2
+[gem]
+iterations = 2
+dev_questions = 4
+probe_questions = 2
+probe_samples = 2
+checkpoint_seconds = 0.0
+"""
+STAGES = ("warm_up", "iteration-01", "iteration-02")
+
+
+@pytest.fixture(scope="session")
+def recipe(world, tmp_path_factory) -> Path:
+    """A recipe over the small world; `--set model.name` says from which model."""
+    folder = tmp_path_factory.mktemp("recipe")
+    save_files(world, annotate(world, random.Random(0)), folder, train=40)
+    file = folder / "small.toml"
+    file.write_text(RECIPE)
+    return file
+
+
+@pytest.fixture(scope="session")
+def train(recipe, fluent_folder):
+    """Run the recipe in a folder, with overrides."""
+
+    def train(out: Path, *overrides: str, model: Path = fluent_folder) -> dict[str, Any]:
+        settings = (f"model.name={model}", *overrides)
+        return jobs.train(recipe, overrides=settings, out=out, progress=False)[1]
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def undisturbed(train, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(folder)
+    return folder
+
+
+def results(folder: Path) -> dict[str, str]:
+    """SHA-256 of all weights and trajectories of a run, and the loss of every step."""
+    files = [*folder.glob("*/model/model.safetensors"), *folder.glob("*/*.jsonl")]
+    found = {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    for event in events(folder):
+        if event["event"] == "step":
+            figures = [event[k] for k in ("loss", "grad_norm", "learning_rate", "tokens")]
+            found[f"{event['stage']} step {event['step']}"] = repr(figures)
+        if event["event"] in ("dev", "objective", "e_step", "probe"):
+            figures = {k: v for k, v in event.items() if "seconds" not in k and k != "time"}
+            found[f"{event['stage']} {event['event']}"] = repr(figures)
+    return found
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is not JSON")
+
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+# --- a whole run ---
+
+
+def test_a_whole_run(undisturbed):
+    best = json.loads((undisturbed / "best.json").read_text())
+    assert best["stage"] in STAGES
+    assert best["dev"]["n"] == 4
+    names = [(e["stage"], e["event"], e["step"]) for e in events(undisturbed)]
+    assert len(set(names)) == len(names)
+    expected = [("warm_up", "data", None)]
+    for stage in STAGES:
+        if stage != "warm_up":
+            expected.append((stage, "e_step", None))
+        expected += [(stage, "step", n) for n in (1, 2, 3)]
+        expected += [(stage, name, None) for name in ("m_step", "dev", "probe", "objective")]
+    assert names == expected
+    for stage in STAGES:
+        verify_folder(undisturbed / stage / "model")
+        assert not (undisturbed / stage / "checkpoint").exists()
+    for event in events(undisturbed):
+        if event["event"] == "step":
+            assert 0 < event["loss"] < 1e6
+            assert 0 < event["grad_norm"] < 1e6
+        if event["event"] == "e_step":
+            assert (event["questions"], event["trajectories"]) == (6, 12)
+            assert 1 <= event["effective_sample_size"] <= 2
+            assert event["weights_exact"] is True
+
+
+def test_the_run_is_a_model(undisturbed):
+    best = json.loads((undisturbed / "best.json").read_text())
+    assert resolve_model(undisturbed) == str(undisturbed / best["model"])
+    AutoModelForCausalLM.from_pretrained(undisturbed / best["model"])
+    assert load_engine(undisturbed, device="cpu").tokenizer.encode("born")
+
+
+def test_warm_up_and_iterations_use_different_questions(undisturbed):
+    used = [
+        {i.trajectory.question.id for i in read_weighted(undisturbed / s / "trajectories.jsonl")}
+        for s in STAGES
+    ]
+    assert [len(ids) for ids in used] == [6, 6, 6]
+    assert len(set.union(*used)) == 18
+
+
+def test_a_finished_run_is_left_alone(undisturbed, train, monkeypatch):
+    before = results(undisturbed)
+    monkeypatch.setattr(loop_module.Loop, "_iterate", None)  # training would fail
+    assert train(undisturbed) == json.loads((undisturbed / "best.json").read_text())
+    assert results(undisturbed) == before
+
+
+# --- stopping and going on ---
+
+
+class Killed(BaseException):
+    """Stands for the process's end: nothing in the package may catch and swallow it."""
+
+
+def until_finished(train, folder: Path, *overrides: str, most: int = 100) -> int:
+    """Run again and again until a run comes to its end; how often it was killed."""
+    for kills in range(most):
+        try:
+            train(folder, *overrides)
+        except Killed:
+            continue
+        return kills
+    raise AssertionError(f"still not finished after {most} starts")
+
+
+def test_killed_after_every_event(train, undisturbed, tmp_path, monkeypatch):
+    """Each process gets one event further than the last: every stage and step is a stop."""
+    log = Journal.log
+
+    def log_and_die(self: Journal, *args: Any, **values: Any) -> None:
+        before = self.file.stat().st_size if self.file.exists() else 0
+        log(self, *args, **values)
+        if self.file.stat().st_size > before:
+            raise Killed
+
+    monkeypatch.setattr(Journal, "log", log_and_die)
+    assert until_finished(train, tmp_path / "run") == len(events(undisturbed))
+    assert results(tmp_path / "run") == results(undisturbed)
+
+
+def test_killed_after_every_checkpoint_and_chunk(train, undisturbed, tmp_path, monkeypatch):
+    kills = []
+
+    def then_die(function):
+        def wrapped(*args: Any, **settings: Any) -> Any:
+            result = function(*args, **settings)
+            kills.append(function.__name__)
+            raise Killed
+            return result
+
+        return wrapped
+
+    commit = runs.append_jsonl
+
+    def commit_and_die(path: Path, lines: Any) -> None:
+        commit(path, lines)
+        if path.suffix == ".chunks":
+            kills.append("chunk")
+            raise Killed
+
+    monkeypatch.setattr(loop_module, "save_training", then_die(loop_module.save_training))
+    monkeypatch.setattr(loop_module, "save_model", then_die(loop_module.save_model))
+    monkeypatch.setattr(runs, "append_jsonl", commit_and_die)
+    until_finished(train, tmp_path / "run")
+    # a stage saves after its first two steps, and is named after the third
+    assert (kills.count("save_training"), kills.count("save_model")) == (6, 3)
+    assert kills.count("chunk") == 2 * 3 + 3 * 1 + 3 * 1  # E-steps, dev, probes
+    assert results(tmp_path / "run") == results(undisturbed)
+
+
+def test_ctrl_c_saves_the_step_under_way_first(train, undisturbed, tmp_path, monkeypatch):
+    step = loop_module.m_step
+    never = "gem.checkpoint_seconds=1e9"
+
+    def interrupted(*args: Any, on_step: Any, **settings: Any) -> Any:
+        def with_ctrl_c(figures: dict[str, float]) -> None:
+            if figures["step"] == 2:
+                signal.raise_signal(signal.SIGINT)
+            on_step(figures)
+
+        return step(*args, on_step=with_ctrl_c, **settings)
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(loop_module, "m_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", never)
+    assert signal.getsignal(signal.SIGINT) is handler
+    checkpoint = tmp_path / "run" / "warm_up" / "checkpoint"
+    assert is_complete(checkpoint)
+    assert json.loads((checkpoint / "training_state.json").read_text()) == {"step": 2}
+    monkeypatch.undo()
+    train(tmp_path / "run", never)
+    (m_step,) = [
+        e for e in events(tmp_path / "run") if (e["stage"], e["event"]) == ("warm_up", "m_step")
+    ]
+    assert m_step["resumed_at_step"] == 2
+    assert results(tmp_path / "run") == results(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_twenty_random_kills(recipe, fluent_folder, tmp_path):
+    """SIGKILL of a real process at random moments; at the end, the weights are the same bits."""
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        code = "from exsearch.cli import main; main()"
+        command = ["train", str(recipe), "--set", f"model.name={fluent_folder}"]
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *command, "--out", str(folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        )
+
+    def finish(process: subprocess.Popen[bytes]) -> None:
+        _, err = process.communicate()
+        assert process.returncode == 0, err.decode()[-2000:]
+
+    began = time.monotonic()
+    process = start(tmp_path / "undisturbed")
+    while not (tmp_path / "undisturbed" / "recipe.json").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    loading = time.monotonic() - began
+    finish(process)
+    working = time.monotonic() - began - loading
+    expected = results(tmp_path / "undisturbed")
+    draw, kills, finished = random.Random(0), 0, 0
+    while kills < 20:
+        folder = tmp_path / f"killed-{finished}"
+        process = start(folder)
+        try:
+            process.communicate(timeout=loading + draw.random() * working / 3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+        else:
+            assert process.returncode == 0
+            assert results(folder) == expected
+            finished += 1
+    folder = tmp_path / f"killed-{finished}"
+    finish(start(folder))
+    assert results(folder) == expected
+    left = [p.name for p in folder.rglob("*.tmp")] + [p.name for p in folder.rglob("*.old")]
+    assert not left
+    print(f"\n20 kills over {finished + 1} runs of {working:.0f} s")  # noqa: T201
+
+
+# --- other settings ---
+
+
+def test_another_recipe_in_the_same_folder_is_refused(undisturbed, train):
+    with pytest.raises(RunError, match=r"m_step\.learning_rate was 0\.0001, is now 1e-05"):
+        train(undisturbed, "m_step.learning_rate=1e-5")
+
+
+def test_two_processes_on_one_run_are_refused(undisturbed, train):
+    with locked(undisturbed), pytest.raises(RunError, match="another process is working"):
+        train(undisturbed)
+
+
+def test_only_malformed_trajectories_stop_the_run(train, tmp_path):
+    save_small_model(tmp_path / "random", seed=5)
+    with pytest.raises(TrainingError, match="no sampled trajectory reached an answer"):
+        train(tmp_path / "run", "warm_up.examples=0", model=tmp_path / "random")
+    assert not (tmp_path / "run" / "best.json").exists()
+
+
+def test_warm_up_that_leaves_no_question_is_refused(train, tmp_path):
+    with pytest.raises(ConfigError, match="warm-up used all 40 train questions"):
+        train(tmp_path / "run", "warm_up.examples=1000")
+
+
+def test_only_kept_models_stay_and_a_finished_run_needs_no_other(train, tmp_path):
+    folder = tmp_path / "run"
+    best = train(folder, "gem.keep_models=false", "gem.probe_questions=0")
+    kept = {stage for stage in STAGES if (folder / stage / "model").exists()}
+    assert kept == {best["stage"], STAGES[-1]}
+    assert train(folder, "gem.keep_models=false", "gem.probe_questions=0") == best
+    assert {stage for stage in STAGES if (folder / stage / "model").exists()} == kept
+
+
+def test_an_adapter_keeps_the_model_that_it_stands_on(train, tmp_path):
+    folder = tmp_path / "run"
+    lora = ("m_step.lora_rank=2", "gem.keep_models=false", "gem.probe_questions=0")
+    train(folder, *lora)
+    for stage in STAGES[1:]:
+        if (folder / stage / "model").exists():
+            assert (folder / stage / "model" / "adapter_config.json").exists()
+            load_engine(folder / stage / "model", device="cpu")
+    assert (folder / STAGES[-1] / "model").exists()
+    assert is_complete(folder / "warm_up" / "model")
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better(train, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.4, 0.3, 0.2])
+    evaluate = loop_module.evaluate
+
+    def worse(*args: Any, **settings: Any) -> dict[str, Any]:
+        return {**evaluate(*args, **settings), "f1": next(scores)}
+
+    monkeypatch.setattr(loop_module, "evaluate", worse)
+    best = train(tmp_path / "run", "gem.iterations=3", "gem.patience=1", "gem.probe_questions=0")
+    assert best["stage"] == "warm_up"
+    assert not (tmp_path / "run" / "iteration-02").exists()
+
+
+def test_without_training_the_best_is_what_it_began_with(train, tmp_path, fluent_folder):
+    best = train(tmp_path / "run", "warm_up.examples=0", "gem.iterations=0")
+    assert (best["stage"], best["model"]) == ("start", str(fluent_folder))
+    assert resolve_model(tmp_path / "run") == str(fluent_folder)
+
+
+# --- small parts ---
+
+
+def test_windows_go_round_the_pool():
+    pool = [Question(str(n), "?") for n in range(5)]
+    ids = ["".join(q.id for q in window(pool, 2, i)) for i in (1, 2, 3, 4)]
+    assert ids == ["01", "23", "40", "12"]
+    assert len(window(pool, 99, 2)) == 5
+
+
+def test_e_step_figures_by_hand(weighted):
+    def item(question, sample, weight, score, **fields):
+        made = weighted(
+            ([5, 6], [3, 9, 2]), question=Question(question, "?", ("Paris",)), sample=sample,
+            weight=weight, **fields,
+        )  # fmt: skip
+        scores = () if score == -math.inf else (score,)
+        return dataclasses.replace(made, answer_log_probs=scores)
+
+    malformed = {"stop_reason": StopReason.MALFORMED, "answer": "", "answer_start": None}
+    items = [
+        item("a", 0, 0.75, math.log(0.75)),
+        item("a", 1, 0.25, math.log(0.25), answer="London"),
+        item("b", 0, 0.0, -math.inf, **malformed),
+        item("b", 1, 0.0, -math.inf, **malformed),
+    ]
+    figures = e_step_figures(items)
+    assert (figures["questions"], figures["trajectories"]) == (2, 4)
+    assert figures["effective_sample_size"] == pytest.approx(1 / (0.75**2 + 0.25**2))
+    assert figures["share_without_signal"] == 0.5
+    assert figures["em"] == 0.25
+    assert figures["weighted_em"] == 0.75
+    # question a: log(1/2 · (3/4 + 1/4)) = log 1/2; question b: the floor of -20
+    assert figures["objective"] == pytest.approx((math.log(0.5) - 20) / 2)
+    assert figures["stop_reasons"] == {"answered": 2, "malformed": 2}
+    assert figures["mean_best_answer_log_prob"] == pytest.approx(math.log(0.75))
+    assert (figures["output_tokens"], figures["prompt_tokens"]) == (12, 8)
