@@ -1,4 +1,4 @@
-"""An evaluation is one greedy trajectory a question, scored: rows for reading, figures for reporting.
+"""An evaluation is one greedy trajectory a question, scored: rows to read, figures to report.
 
 Every question counts; an empty prediction is a wrong one. It does not train and does not judge by
 model.
@@ -17,6 +17,7 @@ from exsearch.agent.episode import AgentConfig
 from exsearch.agent.format import WorkedExamples
 from exsearch.agent.rollout import rollout
 from exsearch.engines.base import GREEDY, Engine, Sampling
+from exsearch.errors import DataError
 from exsearch.evaluation.metrics import (
     Rules,
     accuracy,
@@ -54,7 +55,15 @@ def evaluate(
 
     Writes into `folder`: `trajectories.jsonl` as it goes, then `predictions.jsonl` (one line a
     question) and `summary.json`, which is also returned (`summarise`).
+
+    Raises:
+        DataError: no question, or one without an answer to score by.
     """
+    if not questions:
+        raise DataError("no question to evaluate")
+    for question in questions:
+        if not question.distinct_answers:
+            raise DataError(f'question "{question.id}" has no answer to score by: leave it out')
     folder.mkdir(parents=True, exist_ok=True)
 
     def work(chunk: Sequence[Question]) -> tuple[Iterator[str], dict[str, Any]]:

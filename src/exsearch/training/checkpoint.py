@@ -40,9 +40,10 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
             raise ModelError(f"{folder} is an adapter: set lora_rank, or merge it first")
         from peft import PeftModel
 
-        base = AutoModelForCausalLM.from_pretrained(str(base_name), **options).to(device)
-        return PeftModel.from_pretrained(base, str(folder), is_trainable=True)
-    model = AutoModelForCausalLM.from_pretrained(str(folder), **options).to(device)
+        base: Any = AutoModelForCausalLM.from_pretrained(str(base_name), **options)
+        return PeftModel.from_pretrained(base.to(device), str(folder), is_trainable=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(str(folder), **options)
+    model.to(device)
     if not config.lora_rank:
         return model
     from peft import LoraConfig, get_peft_model

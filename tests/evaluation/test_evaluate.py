@@ -1,0 +1,214 @@
+"""Every question counts, every figure can be checked by hand, and a killed evaluation goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from exsearch.agent.episode import AgentConfig
+from exsearch.engines.scripted import ScriptedEngine
+from exsearch.errors import DataError, EngineError
+from exsearch.evaluation import evaluate as module
+from exsearch.evaluation.evaluate import evaluate, row, summarise
+from exsearch.records import (
+    Call,
+    CallKind,
+    Evidence,
+    Passage,
+    Question,
+    Step,
+    StopReason,
+    Trajectory,
+)
+from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
+from exsearch.runs import read_jsonl
+
+PASSAGES = [
+    Passage("b", "Beethoven", "Ludwig van Beethoven was born in Bonn."),
+    Passage("g", "Goethe", "Goethe was born in Frankfurt."),
+    Passage("r", "Rhine", "The Rhine passes through Bonn and Cologne."),
+]
+QUESTIONS = [
+    Question("right", "Where was Beethoven born?", ("Bonn",), ("b",)),
+    Question("half", "Where was Goethe born?", ("Frankfurt am Main",), ("g", "r")),
+    Question("unknown", "What passes through Cologne?", ("the Rhine",)),
+    Question("broken", "Where was Kant born?", ("Königsberg",), ("none",)),
+    Question("down", "Who is Hegel?", ("a philosopher",), ("b",)),
+]
+AGENT = AgentConfig(max_steps=2, passages=1)
+
+
+def reply(chat: str) -> str:
+    """A searcher that looks its question up once, quotes what it finds, and answers."""
+    turn = chat.split("User: ")[-1]
+    if "Query: " in turn:
+        text = turn.split("[1] ")[1].split(": ")[1].split("\n")[0] if "[1]" in turn else ""
+        return f"[1] {text}" if text else "Nothing found."
+    question = turn.split("Question: ")[1].split("\n")[0]
+    if "Kant" in question:
+        return "I do not know."
+    if "Hegel" in question:
+        raise EngineError("out of memory")
+    if "Notes:\nnone" in turn:
+        return f"Search: {question}"
+    if "Beethoven" in question:
+        return "Answer: Bonn."
+    return "Answer: Frankfurt" if "Goethe" in question else "Answer: a river, the Rhine"
+
+
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory) -> Bm25Retriever:
+    folder = tmp_path_factory.mktemp("evaluate") / "index"
+    build_bm25(PASSAGES, folder, progress=False)
+    return Bm25Retriever.open(folder)
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    return ScriptedEngine(reply)
+
+
+def rows_of(folder):
+    return {r["id"]: r for r in read_jsonl(folder / "predictions.jsonl")}
+
+
+def test_rows_by_hand(engine, retriever, tmp_path):
+    evaluate(QUESTIONS, engine, retriever, tmp_path, agent=AGENT, retry_malformed=False)
+    rows = rows_of(tmp_path)
+    assert list(rows) == [q.id for q in QUESTIONS]
+    figures = {
+        id_: [r[k] for k in ("em", "f1", "acc", "recall", "answer_recall", "steps", "stop_reason")]
+        for id_, r in rows.items()
+    }
+    # "Frankfurt" for "Frankfurt am Main": precision 1, recall 1/3
+    # "a river, the Rhine" for "the Rhine", articles dropped: precision 1/2, recall 1
+    assert figures == {
+        "right": [1.0, 1.0, 1.0, 1.0, 1.0, 1, "answered"],
+        "half": [0.0, pytest.approx(1 / 2), 0.0, 0.5, 0.0, 1, "answered"],
+        "unknown": [0.0, pytest.approx(2 / 3), 1.0, None, 1.0, 1, "answered"],
+        "broken": [0.0, 0.0, 0.0, 0.0, 0.0, 0, "malformed"],
+        "down": [0.0, 0.0, 0.0, 0.0, 0.0, 0, "engine_error"],
+    }
+    right = rows["right"]
+    assert right["prediction"] == "Bonn."
+    assert right["queries"] == ["Where was Beethoven born?"]
+    (evidence,) = right["evidence"]
+    assert evidence["text"] == "Ludwig van Beethoven was born in Bonn."
+    assert evidence["passage_ids"] == ["b"]
+    assert rows["broken"]["malformed"] == "no_action"
+    assert rows["down"]["error"] == "out of memory"
+
+
+def test_summary_by_hand(engine, retriever, tmp_path):
+    summary = evaluate(QUESTIONS, engine, retriever, tmp_path, agent=AGENT, retry_malformed=False)
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary["n"] == 5
+    assert summary["em"] == pytest.approx(1 / 5)
+    assert summary["f1"] == pytest.approx((1 + 1 / 2 + 2 / 3) / 5)
+    assert summary["acc"] == pytest.approx(2 / 5)
+    assert summary["recall_n"] == 4  # "unknown" names no supporting passage
+    assert summary["recall_at_k"] == pytest.approx((1 + 1 / 2 + 0 + 0) / 4)
+    assert summary["answer_recall_at_k"] == pytest.approx(2 / 5)
+    assert summary["steps"] == pytest.approx(3 / 5)
+    assert summary["stop_reasons"] == {"answered": 3, "malformed": 1, "engine_error": 1}
+    assert summary["malformed"] == {"no_action": 1}
+    assert summary["malformed_share"] == pytest.approx(1 / 5)
+    rows = rows_of(tmp_path).values()
+    assert summary["output_tokens"] == sum(r["output_tokens"] for r in rows) > 0
+    assert summary["prompt_tokens"] == sum(r["prompt_tokens"] for r in rows) > 0
+    for name in ("em", "f1", "acc", "recall_at_k", "answer_recall_at_k"):
+        low, high = summary["ci95"][name]
+        assert 0 <= low <= summary[name] <= high <= 1
+    assert (summary["rules"], summary["recall_passages_a_search"]) == ("kilt", 1)
+
+
+def test_hotpotqa_rules(retriever, tmp_path):
+    question = Question("yes", "Is it?", ("yes",))
+    engine = ScriptedEngine({"Notes:": "Answer: yes it is"})
+    kilt = evaluate([question], engine, retriever, tmp_path / "kilt", agent=AGENT)
+    strict = evaluate(
+        [question], engine, retriever, tmp_path / "hotpotqa", agent=AGENT, rules="hotpotqa"
+    )
+    assert (kilt["f1"], strict["f1"]) == (pytest.approx(1 / 2), 0.0)
+
+
+def test_recall_is_over_all_searches_of_a_question():
+    question = Question("q", "?", ("Bonn",), ("b", "g", "missing"))
+    steps = (
+        Step("one", (PASSAGES[0], PASSAGES[2]), None, Evidence("x", ("b",))),
+        Step("two", (PASSAGES[0], PASSAGES[1])),
+    )
+    call = Call(CallKind.THINK, (1, 2, 3), (4, 5))
+    trajectory = Trajectory(question, steps, (call, call), "Bonn", StopReason.ANSWERED)
+    made = row(trajectory, k=2)
+    assert made["recall"] == pytest.approx(2 / 3)
+    assert (made["prompt_tokens"], made["output_tokens"]) == (6, 4)
+    assert len(made["evidence"]) == 1
+    nothing = dataclasses.replace(trajectory, question=dataclasses.replace(question, supporting=()))
+    assert row(nothing, k=2)["recall"] is None
+    assert summarise([row(nothing, k=2)])["recall_at_k"] is None
+
+
+def test_a_malformed_reply_is_retried_once_where_asked(retriever, tmp_path):
+    engine = ScriptedEngine({"Notes:": ["hm", "Answer: Bonn", "Answer: Bonn", "Answer: Bonn"]})
+    plain = evaluate(
+        QUESTIONS[:1], engine, retriever, tmp_path / "a", agent=AGENT, retry_malformed=False
+    )
+    assert plain["malformed_share"] == 1.0
+    for seed in range(20):  # greedy takes the first reply, the retry one of all four
+        folder = tmp_path / f"seed-{seed}"
+        again = evaluate(QUESTIONS[:1], engine, retriever, folder, agent=AGENT, seed=seed)
+        assert rows_of(folder)["right"]["retries"] == 1
+        if again["em"] == 1.0:
+            return
+    raise AssertionError("no retry ever helped")
+
+
+def test_an_interrupted_evaluation_goes_on(engine, retriever, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 2)
+
+    class Stopped(Exception):
+        pass
+
+    ended = 0
+
+    def stop(n: int) -> None:
+        nonlocal ended
+        ended += n
+        if ended > 2:
+            raise Stopped
+
+    settings = {"agent": AGENT, "retry_malformed": False}
+    with pytest.raises(Stopped):
+        evaluate(QUESTIONS, engine, retriever, tmp_path / "a", on_finished=stop, **settings)
+    kept = (tmp_path / "a" / "trajectories.jsonl").read_bytes()
+    assert kept.count(b"\n") == 2
+    assert not (tmp_path / "a" / "summary.json").exists()
+    asked = []
+
+    def watched(chat: str) -> str:
+        asked.append(chat)
+        return reply(chat)
+
+    summary = evaluate(QUESTIONS, ScriptedEngine(watched), retriever, tmp_path / "a", **settings)
+    assert not any("Beethoven" in chat for chat in asked)  # what was committed is not asked again
+    assert (tmp_path / "a" / "trajectories.jsonl").read_bytes().startswith(kept)
+    whole = evaluate(QUESTIONS, engine, retriever, tmp_path / "b", **settings)
+    assert {**summary, "seconds": 0} == {**whole, "seconds": 0}
+
+
+@pytest.mark.parametrize("answers", [(), ("", " ")])
+def test_a_question_without_an_answer_is_refused_before_any_work(
+    engine, retriever, tmp_path, answers
+):
+    question = Question("open", "Where?", answers)
+    with pytest.raises(DataError, match='question "open" has no answer'):
+        evaluate([*QUESTIONS, question], engine, retriever, tmp_path / "e", agent=AGENT)
+    assert not (tmp_path / "e").exists()
+
+
+def test_no_question_is_refused(engine, retriever, tmp_path):
+    with pytest.raises(DataError, match="no question"):
+        evaluate([], engine, retriever, tmp_path / "e", agent=AGENT)
