@@ -1,7 +1,8 @@
 """Every error that a user can cause, as one tree.
 
-An error is one line that says what was wrong, with the place and the value, and what to do about it.
-The command line prints that line and leaves with `exit_code`; a traceback comes only with `--debug`.
+An error is one line that says what was wrong, with the place and the value, and what to do about
+it. The command line prints that line and leaves with `exit_code`; a traceback comes only with
+`--debug`.
 
     ExSearchError
     ├── ConfigError          a recipe or an option that can't be used            exit 2
