@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
 # Before torch is loaded, and for what tests start: tiny models are slower on more threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# A runner in the background ignores Ctrl-C and hands that down; some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure.
 settings.register_profile("exsearch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
