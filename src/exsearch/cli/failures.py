@@ -42,7 +42,8 @@ class Commands(click.Group):
         except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            click.echo("exsearch: stopped; run the same command again to go on", err=True)
+            # on a line of its own: Ctrl-C may have cut a progress bar in two
+            click.echo("\nexsearch: stopped; run the same command again to go on", err=True)
             code = INTERRUPT_EXIT_CODE
         except Exception as error:
             if ctx.meta.get(DEBUG):
