@@ -24,7 +24,7 @@ from exsearch.show import percent, read_traces, table, trace_text
 from exsearch.training.recipe import ModelConfig, Recipe
 
 RECIPE = Path(__file__).parent / "recipes" / "quickstart.toml"
-TEST_QUESTIONS = 24
+TEST_QUESTIONS = 20
 WORKED_EXAMPLES = 2  # for the untrained model, which does not know the format
 SMALL = (
     "warm_up.examples=8",
