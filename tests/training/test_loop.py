@@ -304,8 +304,8 @@ def test_twenty_random_kills(recipe, fluent_folder, tmp_path):
     folder = tmp_path / f"killed-{finished}"
     finish(start(folder))
     assert results(folder) == expected
-    left = [p.name for p in folder.rglob("*.tmp")] + [p.name for p in folder.rglob("*.old")]
-    assert not left
+    left = [p for p in folder.rglob(".*") if p.is_dir()]
+    assert not left  # the half-written models of killed processes are cleared away
     print(f"\n20 kills over {finished + 1} runs of {working:.0f} s")  # noqa: T201
 
 
