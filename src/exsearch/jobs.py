@@ -30,6 +30,8 @@ from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
 from exsearch.engines.base import Sampling
 from exsearch.errors import ConfigError, DataError, MissingExtraError
+from exsearch.evaluation.evaluate import CHUNK
+from exsearch.evaluation.evaluate import evaluate as evaluate_questions
 from exsearch.evaluation.metrics import Rules
 from exsearch.provenance import ENVIRONMENT_FILE, settle
 from exsearch.retrievers.base import Retriever
@@ -104,9 +106,13 @@ def evaluate(
     temperature: float = 0.0,
     retry_malformed: bool = True,
     showing: Showing | None = None,
+    chunk: int = CHUNK,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Answer a file of questions into a folder and score the answers, or go on with that.
+
+    `chunk` questions are answered side by side: with fewer it takes longer, but the progress bar
+    moves sooner.
 
     Returns:
         The figures, as `evaluation.evaluate.evaluate` gives them.
@@ -115,8 +121,6 @@ def evaluate(
         RunError: the folder holds an evaluation with other settings.
         ExSearchError: whatever else stands in the way.
     """
-    from exsearch.evaluation.evaluate import evaluate as run
-
     questions = asked_questions(asking)
     unanswered = [q.id for q in questions if not q.distinct_answers]
     if unanswered:
@@ -133,6 +137,8 @@ def evaluate(
         "retry_malformed": retry_malformed,
         "worked_examples": showing.examples and [showing.examples, questions_hash(showing.source)],
     }
+    if chunk != CHUNK:
+        settings["chunk"] = chunk
     with locked(folder):
         settle(folder / SETTINGS_FILE, settings, folder / ENVIRONMENT_FILE)
         retriever = load_retriever(asking.index)
@@ -140,7 +146,7 @@ def evaluate(
         examples = worked(showing, retriever, engine, asking.agent)
         done = committed(folder / EVALUATION_CHUNKS)
         with bar("evaluate", len(questions), "question", done, progress) as on_finished:
-            return run(
+            return evaluate_questions(
                 questions,
                 engine,
                 retriever,
@@ -151,6 +157,7 @@ def evaluate(
                 seed=asking.seed,
                 examples=examples,
                 retry_malformed=retry_malformed,
+                chunk=chunk,
                 on_finished=on_finished,
             )
 

@@ -24,11 +24,12 @@ from exsearch.show import percent, read_traces, table, trace_text
 from exsearch.training.recipe import ModelConfig, Recipe
 
 RECIPE = Path(__file__).parent / "recipes" / "quickstart.toml"
-TEST_QUESTIONS = 20
+TEST_QUESTIONS = 16
+CHUNK = 8  # of them side by side
 WORKED_EXAMPLES = 2  # for the untrained model, which does not know the format
 SMALL = (
-    "warm_up.examples=8",
-    "e_step.questions=2",
+    "warm_up.examples=16",
+    "e_step.questions=4",
     "e_step.samples=2",
     "gem.dev_questions=2",
 )
@@ -48,7 +49,7 @@ def run(
 
     Args:
         out: The run's folder, with the evaluations beneath it.
-        small: A tenth of the questions.
+        small: A third of the questions or fewer.
         overrides: Of the recipe, as `key=value`.
         say: Takes the lines for a person.
         progress: False hides the progress bars.
@@ -108,6 +109,7 @@ def _measure(
     return jobs.evaluate(
         asking,
         out / "test" / stage,
+        chunk=CHUNK,
         showing=Showing(WORKED_EXAMPLES, "sample:train") if untrained else None,
         progress=progress,
     )

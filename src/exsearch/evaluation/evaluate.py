@@ -49,12 +49,14 @@ def evaluate(
     seed: int = 0,
     examples: WorkedExamples | None = None,
     retry_malformed: bool = True,
+    chunk: int = CHUNK,
     on_finished: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Answer all questions and score the answers; goes on where an earlier call was killed.
 
     Writes into `folder`: `trajectories.jsonl` as it goes, then `predictions.jsonl` (one line a
-    question) and `summary.json`, which is also returned (`summarise`).
+    question) and `summary.json`, which is also returned (`summarise`). `chunk` questions are
+    answered side by side and committed as one; what was begun with one number goes on with it.
 
     Raises:
         DataError: no question, or one without an answer to score by.
@@ -66,9 +68,9 @@ def evaluate(
             raise DataError(f'question "{question.id}" has no answer to score by: leave it out')
     folder.mkdir(parents=True, exist_ok=True)
 
-    def work(chunk: Sequence[Question]) -> tuple[Iterator[str], dict[str, Any]]:
+    def work(asked: Sequence[Question]) -> tuple[Iterator[str], dict[str, Any]]:
         trajectories = rollout(
-            chunk,
+            asked,
             engine,
             retriever,
             config=agent,
@@ -79,10 +81,10 @@ def evaluate(
             on_finished=on_finished,
         )
         seconds = max(t.seconds for t in trajectories)
-        return (to_json(t) for t in trajectories), {"samples": len(chunk), "seconds": seconds}
+        return (to_json(t) for t in trajectories), {"samples": len(asked), "seconds": seconds}
 
     file = folder / TRAJECTORIES
-    chunks = in_chunks(questions, CHUNK, file, work)
+    chunks = in_chunks(questions, chunk, file, work)
     with file.open("rb") as lines:
         rows = [row(from_json(Trajectory, line), agent.passages, rules) for line in lines]
     text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
