@@ -21,7 +21,9 @@ Examples:
 @click.option(
     "--out", type=PATH, default="quickstart", show_default=True, metavar="DIR", help="Results."
 )
-@click.option("--small", is_flag=True, help="A third of the questions: shows the way, not the figures.")
+@click.option(
+    "--small", is_flag=True, help="A third of the questions: shows the way, not the figures."
+)
 @recipe_model_options
 @set_option
 @common
