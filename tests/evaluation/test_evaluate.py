@@ -10,7 +10,6 @@ import pytest
 from exsearch.agent.episode import AgentConfig
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import DataError, EngineError
-from exsearch.evaluation import evaluate as module
 from exsearch.evaluation.evaluate import evaluate, row, summarise
 from exsearch.records import (
     Call,
@@ -166,9 +165,7 @@ def test_a_malformed_reply_is_retried_once_where_asked(retriever, tmp_path):
     raise AssertionError("no retry ever helped")
 
 
-def test_an_interrupted_evaluation_goes_on(engine, retriever, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 2)
-
+def test_an_interrupted_evaluation_goes_on(engine, retriever, tmp_path):
     class Stopped(Exception):
         pass
 
@@ -180,7 +177,7 @@ def test_an_interrupted_evaluation_goes_on(engine, retriever, tmp_path, monkeypa
         if ended > 2:
             raise Stopped
 
-    settings = {"agent": AGENT, "retry_malformed": False}
+    settings = {"agent": AGENT, "retry_malformed": False, "chunk": 2}
     with pytest.raises(Stopped):
         evaluate(QUESTIONS, engine, retriever, tmp_path / "a", on_finished=stop, **settings)
     kept = (tmp_path / "a" / "trajectories.jsonl").read_bytes()
