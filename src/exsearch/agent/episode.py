@@ -103,6 +103,7 @@ class Episode:
         self.malformed: str | None = None
         self.error: str | None = None
         self.retries = 0
+        self.retrying = False  # the next call repeats a malformed one
         self.query: str | None = None  # set while a search is due
         self.query_in_progress = ""
         self._passages: tuple[Passage, ...] = ()
@@ -146,6 +147,7 @@ class Episode:
     def take(self, call: Call, finished: bool) -> None:
         """Take in a reply; `finished` is false where the token limit cut it off."""
         self.calls.append(call)
+        self.retrying = False
         text = self.tokenizer.decode(call.output_ids)
         if not finished:
             self.stop_reason = StopReason.MAX_TOKENS
@@ -208,6 +210,7 @@ class Episode:
         self.calls.pop()
         self.stop_reason = self.malformed = None
         self.retries += 1
+        self.retrying = True
 
     def fail(self, reason: StopReason, error: str) -> None:
         """End the episode because a search or an engine call failed."""

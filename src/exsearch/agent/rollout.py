@@ -1,17 +1,21 @@
-"""A rollout runs many episodes side by side: one batch of calls, one batch of searches, and again.
+"""A rollout runs many episodes side by side: their thoughts, records and answers share a batch.
 
-It samples; weighing and training are elsewhere. A bad generation or a failed search ends its own
-trajectory with a stop reason and leaves the others alone.
+Searches run beside generation. It samples; weighing and training are elsewhere. A bad generation or
+a failed search ends its own trajectory with a stop reason and leaves the others alone.
 """
 
 from __future__ import annotations
 
+import itertools
+import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from exsearch.agent.episode import AgentConfig, Episode
 from exsearch.agent.format import WorkedExamples
 from exsearch.engines.base import Engine, Generation, Request, Sampling, random_key
+from exsearch.engines.session import open_session
 from exsearch.errors import EngineError, RetrieverError
 from exsearch.records import Call, Question, StopReason, Trajectory
 from exsearch.retrievers.base import Retriever
@@ -31,7 +35,7 @@ def rollout(
     examples: WorkedExamples | None = None,
     on_finished: Callable[[int], None] | None = None,
 ) -> list[Trajectory]:
-    """Sample trajectories, all of them at once.
+    """Sample trajectories, as many side by side as the engine can write.
 
     Args:
         questions: What to answer; each is sampled `samples` times.
@@ -56,43 +60,96 @@ def rollout(
         for question in questions
         for sample in range(samples)
     ]
-    seconds = [0.0] * len(episodes)
+    calls = _Calls(engine, sampling, seed, iteration, retry_malformed)
+    with _Searches(retriever, config.passages) as searches:
+        seconds = _run(episodes, calls, searches, on_finished or (lambda count: None))
+    return [
+        e.trajectory(iteration=iteration, seconds=round(s, 3))
+        for e, s in zip(episodes, seconds, strict=True)
+    ]
+
+
+def _run(
+    episodes: Sequence[Episode],
+    calls: _Calls,
+    searches: _Searches,
+    on_finished: Callable[[int], None],
+) -> list[float]:
+    """Run all episodes to their end; how long after the start each ended.
+
+    A search has the time of one step of the engine, and is waited for after it: so it never depends
+    on who was faster which sequences share a batch, and with that the last bits of their floats.
+    """
     start = time.perf_counter()
-    live = list(range(len(episodes)))
-    while live:
-        _call([episodes[i] for i in live], engine, sampling, seed, iteration)
-        if retry_malformed:
-            _retry_malformed([episodes[i] for i in live], engine, seed, iteration)
-        _search([episodes[i] for i in live if episodes[i].query], retriever, config.passages)
-        ended = [i for i in live if episodes[i].stop_reason is not None]
+    seconds = [0.0] * len(episodes)
+    waiting = iter(range(len(episodes)))
+    opened: list[int] = []
+    while True:
+        # Only as many as can be written: the fewer are open, the more of their prefixes are cached.
+        for i in itertools.islice(waiting, max(0, calls.rows - len(opened))):
+            opened.append(i)
+            calls.ask(episodes[i])
+        if not opened:
+            return seconds
+        to_search = calls.step()
+        for episode in searches.collect():
+            calls.ask(episode)
+        searches.begin(to_search)
+        ended = [i for i in opened if episodes[i].stop_reason is not None]
         for i in ended:
             seconds[i] = time.perf_counter() - start
-        live = [i for i in live if episodes[i].stop_reason is None]
-        if on_finished and ended:
+        opened = [i for i in opened if episodes[i].stop_reason is None]
+        if ended:
             on_finished(len(ended))
-    return [
-        e.trajectory(iteration=iteration, seconds=round(seconds[i], 3))
-        for i, e in enumerate(episodes)
-    ]
 
 
-def _call(
-    episodes: list[Episode], engine: Engine, sampling: Sampling, seed: int, iteration: int
-) -> None:
-    """The next model call of every episode, in one batch."""
-    requests = [
-        Request(
-            e.prompt_ids(),
-            e.config.max_tokens(e.kind),
-            random_key(seed, iteration, e.question.id, e.sample, len(e.calls), e.retries),
+class _Calls:
+    """The model calls under way, in one session of the engine."""
+
+    def __init__(
+        self, engine: Engine, sampling: Sampling, seed: int, iteration: int, retry_malformed: bool
+    ):
+        self._session = open_session(engine)
+        self.rows: int = getattr(engine, "batch_size", sys.maxsize)
+        self._sampling, self._retry_malformed = sampling, retry_malformed
+        self._stream = (seed, iteration)
+        self._asked: dict[int, tuple[Episode, Request]] = {}
+
+    def ask(self, episode: Episode) -> None:
+        """Hand in the episode's next call, unless it has ended."""
+        if episode.stop_reason is not None:
+            return
+        request = Request(
+            episode.prompt_ids(),
+            episode.config.max_tokens(episode.kind),
+            random_key(
+                *self._stream,
+                episode.question.id,
+                episode.sample,
+                len(episode.calls),
+                episode.retries,
+            ),
         )
-        for e in episodes
-    ]
-    replies = _generate(engine, requests, sampling)
-    for episode, request, reply in zip(episodes, requests, replies, strict=True):
+        # A retry is drawn at temperature 1: a greedy one would be the same again.
+        sampling = Sampling() if episode.retrying else self._sampling
+        self._asked[self._session.submit(request, sampling)] = episode, request
+
+    def step(self) -> list[Episode]:
+        """One step of the engine; the episodes that now need a search."""
+        to_search = []
+        for ticket, reply in self._session.step() if self._session.busy else ():
+            episode, request = self._asked.pop(ticket)
+            self._take(episode, request, reply)
+            if episode.query is not None:
+                to_search.append(episode)
+            else:
+                self.ask(episode)
+        return to_search
+
+    def _take(self, episode: Episode, request: Request, reply: Generation | EngineError) -> None:
         if isinstance(reply, EngineError):
             episode.fail(StopReason.ENGINE_ERROR, str(reply))
-            continue
+            return
         call = Call(
             episode.kind,
             request.prompt_ids,
@@ -101,37 +158,42 @@ def _call(
             reply.proposal_log_probs,
         )
         episode.take(call, finished=reply.finish_reason == "stop")
+        malformed = episode.stop_reason is StopReason.MALFORMED
+        if malformed and self._retry_malformed and not episode.retries:
+            episode.retract()
 
 
-def _generate(
-    engine: Engine, requests: list[Request], sampling: Sampling
-) -> list[Generation | EngineError]:
-    """All requests at once; where that fails, by halves, so that only the culprits fail."""
-    try:
-        return list(engine.generate(requests, sampling))
-    except EngineError as error:
-        if len(requests) == 1:
-            return [error]
-    half = len(requests) // 2
-    return [
-        *_generate(engine, requests[:half], sampling),
-        *_generate(engine, requests[half:], sampling),
-    ]
+class _Searches:
+    """The searches under way, on a thread beside generation; one batch at a time."""
+
+    def __init__(self, retriever: Retriever, k: int):
+        self._retriever, self._k = retriever, k
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._batch: tuple[Future[None], Sequence[Episode]] | None = None
+
+    def __enter__(self) -> _Searches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def begin(self, episodes: Sequence[Episode]) -> None:
+        """Search for these episodes."""
+        if episodes:
+            search = self._thread.submit(_search, episodes, self._retriever, self._k)
+            self._batch = search, episodes
+
+    def collect(self) -> Sequence[Episode]:
+        """Wait for the searches that were begun; their episodes."""
+        if self._batch is None:
+            return ()
+        (search, episodes), self._batch = self._batch, None
+        search.result()
+        return episodes
 
 
-def _retry_malformed(episodes: list[Episode], engine: Engine, seed: int, iteration: int) -> None:
-    """Sample a malformed reply once more, at temperature 1: a greedy one would be the same."""
-    again = [e for e in episodes if e.stop_reason is StopReason.MALFORMED and not e.retries]
-    for episode in again:
-        episode.retract()
-    if again:
-        _call(again, engine, Sampling(), seed, iteration)
-
-
-def _search(episodes: list[Episode], retriever: Retriever, k: int) -> None:
-    """The searches that are due, in one batch; where that fails, by halves as in `_generate`."""
-    if not episodes:
-        return
+def _search(episodes: Sequence[Episode], retriever: Retriever, k: int) -> None:
+    """All searches in one batch; where that fails, by halves, so that only the culprits fail."""
     queries = [e.query for e in episodes if e.query is not None]
     try:
         found = retriever.search(queries, k)

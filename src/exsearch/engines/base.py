@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypedDict
 
+from exsearch.errors import EngineError
+
 
 class Message(TypedDict):
     """One turn of a chat."""
@@ -51,12 +53,14 @@ class Request:
     """One prompt to continue.
 
     `key` names the stream of randomness that this request draws from, so that what it samples does
-    not depend on which other requests share its batch (see `random_key`).
+    not depend on which other requests share its batch (see `random_key`). `forced_ids` are written
+    in place of the first tokens drawn, for replay and for measuring; their log-probs are as usual.
     """
 
     prompt_ids: tuple[int, ...]
     max_tokens: int
     key: int = 0
+    forced_ids: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,6 +124,26 @@ class Engine(Protocol):
 
     def load_weights(self, folder: Path) -> None:
         """Take over the weights of a checkpoint folder of the same architecture."""
+        ...
+
+
+class Session(Protocol):
+    """A batch under way: requests come and go while others are being written."""
+
+    @property
+    def busy(self) -> bool:
+        """True while a request has no reply."""
+        ...
+
+    def submit(self, request: Request, sampling: Sampling) -> int:
+        """Hand in a request; its ticket. Nothing is run before `step`."""
+        ...
+
+    def step(self) -> list[tuple[int, Generation | EngineError]]:
+        """Go on by one pass; tickets and replies of the requests that it ended.
+
+        A request that can't be run has its error for a reply, and leaves the others alone.
+        """
         ...
 
 

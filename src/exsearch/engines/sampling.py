@@ -7,6 +7,8 @@ of the batch, or on any global state.
 
 from __future__ import annotations
 
+import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +19,8 @@ from exsearch.engines.base import Sampling
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The noise below lies in [-3.14, 22.9], so a token this far behind the best can never win.
-NOISE_RANGE = 26.1
+# Tokens within this many nats of the best are few, and hold all but 1e-5 of the mass or less.
+_NEAR = 12.0
 
 
 def gumbel_noise(keys: np.ndarray, positions: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -26,13 +28,18 @@ def gumbel_noise(keys: np.ndarray, positions: np.ndarray, tokens: np.ndarray) ->
 
     The hash is splitmix64's finaliser (Steele et al. 2014), applied twice.
     """
+    uniform = (_hash(keys, positions, tokens).astype(np.float64) + 0.5) / 2.0**32
+    return -np.log(-np.log(uniform))
+
+
+def _hash(keys: np.ndarray, positions: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """32 bits for aligned (or broadcast) keys, positions and tokens."""
     with np.errstate(over="ignore"):
         x = _mix(
             keys.astype(np.uint64) + positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         )
         x = _mix(x + tokens.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03))
-    uniform = ((x >> np.uint64(32)).astype(np.float64) + 0.5) / 2.0**32
-    return -np.log(-np.log(uniform))
+    return x >> np.uint64(32)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -42,7 +49,11 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def sample(
-    logits: Tensor, keys: np.ndarray, positions: np.ndarray, sampling: Sampling
+    logits: Tensor,
+    keys: np.ndarray,
+    positions: np.ndarray,
+    sampling: Sampling,
+    forced: np.ndarray | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw one token a row.
 
@@ -51,25 +62,67 @@ def sample(
         keys: (B,) each row's stream.
         positions: (B,) each row's counter within its stream.
         sampling: What to draw from.
+        forced: (B,) tokens to take in place of drawn ones; -1 draws.
 
     Returns:
         tokens (B,), their log p at temperature 1 and their log q under `sampling`, float32 (B,).
     """
     logits = logits.float()  # (B, V)
-    log_p = torch.log_softmax(logits, dim=-1)
-    if sampling.temperature == 0:
+    scores = logits
+    if not sampling.is_model and sampling.temperature > 0:
+        scores = _proposal(logits, sampling)
+    if forced is not None and (forced >= 0).all():
+        tokens = torch.from_numpy(forced)
+    elif sampling.temperature == 0:
         tokens = logits.argmax(dim=-1)
-        return tokens, _pick(log_p, tokens), torch.zeros(len(tokens), device=logits.device)
-    log_q = log_p if sampling.is_model else _proposal(logits, sampling)
-    scores = log_q.double().cpu()  # (B, V)
-    rows, candidates = torch.nonzero(
-        scores > scores.max(dim=-1, keepdim=True).values - NOISE_RANGE, as_tuple=True
-    )
-    noise = gumbel_noise(keys[rows.numpy()], positions[rows.numpy()], candidates.numpy())
-    noisy = torch.full_like(scores, float("-inf"))
-    noisy[rows, candidates] = scores[rows, candidates] + torch.from_numpy(noise)
-    tokens = noisy.argmax(dim=-1).to(logits.device)
-    return tokens, _pick(log_p, tokens), _pick(log_q, tokens)
+    else:
+        tokens = torch.from_numpy(_gumbel_argmax(scores, keys, positions))
+    tokens = tokens.to(logits.device)
+    if forced is not None:
+        given = torch.from_numpy(forced).to(logits.device)
+        tokens = torch.where(given >= 0, given, tokens)
+    log_p = _pick(logits, tokens) - torch.logsumexp(logits, dim=-1)
+    if sampling.temperature == 0:
+        return tokens, log_p, torch.zeros_like(log_p)
+    return tokens, log_p, log_p if sampling.is_model else _pick(scores, tokens)
+
+
+def _gumbel_argmax(scores: Tensor, keys: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Argmax of score + noise in each row, float64, with the noise of few tokens worked out.
+
+    Those near the best score come first. A token far behind can overtake them only with a noise
+    that its hash alone, before any logarithm, almost always rules out.
+    """
+    best = scores.max(dim=-1).values  # (B,)
+    near = (scores > (best - _NEAR)[:, None]).cpu().numpy()
+    values = scores.cpu().numpy()
+    tokens = np.empty(len(values), np.int64)
+    for b, row in enumerate(values):
+        candidates = np.flatnonzero(near[b])
+        key, position = keys[b : b + 1], positions[b : b + 1]
+        noisy = row[candidates] + gumbel_noise(key, position, candidates)
+        lead = int(noisy.argmax())
+        tokens[b] = candidates[lead]
+        # What may overtake: beyond `lead`'s margin over the best token that is not near.
+        margin = noisy[lead] - (float(best[b]) - _NEAR)
+        lucky = np.flatnonzero(_hash(key, position, _all_tokens(len(row))) >= _least_hash(margin))
+        far = lucky[~near[b][lucky]]
+        if len(far):
+            rest = row[far] + gumbel_noise(key, position, far)
+            other = int(rest.argmax())
+            if rest[other] > noisy[lead]:
+                tokens[b] = far[other]
+    return tokens
+
+
+@cache
+def _all_tokens(count: int) -> np.ndarray:
+    return np.arange(count)
+
+
+def _least_hash(noise: float) -> int:
+    """The smallest 32-bit hash whose noise may exceed this; a little too small, never too large."""
+    return max(0, int(math.exp(-math.exp(-noise)) * 2**32) - 4)
 
 
 def _proposal(logits: Tensor, sampling: Sampling) -> Tensor:

@@ -1,0 +1,213 @@
+"""Packed attention lets one forward pass hold many sequences, without padding and sharing prefixes.
+
+All new tokens of a pass stand in one row, (1, N). A `Span` is a run of them that belongs to one
+sequence; its `path` says where the keys and values of that whole sequence lie, token by token, so
+that a prefix that several sequences share is encoded once and attended to by all. The model's own
+code runs unchanged: this is an attention function registered with transformers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from exsearch.engines.linear import use_onednn
+from exsearch.errors import ModelError
+
+NAME = "exsearch_packed"
+_ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """New tokens `start` to `start + new` of a pass; the last `new` places of `path` are theirs."""
+
+    start: int
+    new: int
+    path: np.ndarray  # (L,) where the keys and values of the sequence lie, new tokens included
+
+    @property
+    def alone(self) -> bool:
+        """True where nothing stands before the new tokens and they lie side by side."""
+        return self.new == len(self.path)
+
+
+class Store(Protocol):
+    """Where a pass finds the keys and values that its spans' paths name."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
+    ) -> Tensor:
+        """Attention of one layer.
+
+        Args:
+            layer: Its number.
+            query: (N, H, D) of the pass's tokens.
+            key: (N, G, D) likewise, for G groups of query heads.
+            value: (N, G, D).
+            scale: Of the scores.
+            window: Tokens that a token may look back to, itself included; 0 for all.
+
+        Returns:
+            (N, H, D).
+        """
+        ...
+
+
+class PassOnly:
+    """A `Store` of nothing but the pass itself; paths count its tokens. Gradients flow."""
+
+    def __init__(self, spans: Sequence[Span], device: torch.device):
+        self.spans = spans
+        self.paths = [None if s.alone else torch.from_numpy(s.path).to(device) for s in spans]
+        self.masks: dict[tuple[int, int, int], Tensor | None] = {}
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
+    ) -> Tensor:
+        """See `Store.attend`."""
+        parts = []
+        for span, path in zip(self.spans, self.paths, strict=True):
+            new = slice(span.start, span.start + span.new)
+            k = key[new] if path is None else key.index_select(0, path)
+            v = value[new] if path is None else value.index_select(0, path)
+            parts.append(attend_span(query[new], k, v, scale, window, self.masks))
+        return torch.cat(parts)
+
+
+def attend_span(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    window: int,
+    masks: dict[tuple[int, int, int], Tensor | None],
+) -> Tensor:
+    """Causal attention of a sequence's last tokens, (T, H, D), to all of it, (L, G, D)."""
+    new, length = len(query), len(key)
+    shape = (new, length, window)
+    if shape not in masks:
+        masks[shape] = _causal_mask(new, length, window, query.device)
+    mask = masks[shape]
+    groups, width = key.shape[1:]
+    # The groups take the place of a batch, so that no group's keys are copied for its heads.
+    heads = query.view(new, groups, -1, width).permute(1, 2, 0, 3)  # (G, H/G, T, D)
+    spread = (groups, heads.shape[1], length, width)
+    out = scaled_dot_product_attention(
+        heads,
+        key.transpose(0, 1)[:, None].expand(spread),
+        value.transpose(0, 1)[:, None].expand(spread),
+        attn_mask=mask,
+        is_causal=mask is None and new > 1,
+        scale=scale,
+    )
+    return out.permute(2, 0, 1, 3).reshape(new, -1, width)
+
+
+def _causal_mask(new: int, length: int, window: int, device: torch.device) -> Tensor | None:
+    """(new, length) bool; None where `is_causal` says the same or where nothing is hidden."""
+    windowed = bool(window) and length > window
+    if not windowed and (new == length or new == 1):
+        return None
+    at = torch.arange(length - new, length, device=device)[:, None]
+    column = torch.arange(length, device=device)
+    mask = column <= at
+    return mask & (column > at - window) if windowed else mask
+
+
+@contextlib.contextmanager
+def packed_attention(model: Any) -> Iterator[None]:
+    """Within, the model takes `store=` and runs on packed rows; after, it is as it was."""
+    use_onednn(model)
+    configs = {id(c): c for c in (model.config, model.config.get_text_config())}.values()
+    before = [(c, c._attn_implementation) for c in configs]
+    for config in configs:
+        config._attn_implementation_internal = NAME
+    try:
+        yield
+    finally:
+        for config, name in before:
+            config._attn_implementation_internal = name
+
+
+def packed_states(
+    model: Any, ids: Tensor, positions: Tensor, store: Store, wanted: Tensor
+) -> Tensor:
+    """Logits (M, V) after the tokens that `wanted` (M,) counts, of one packed pass.
+
+    The language-model head is most of a small model's work: it sees only those.
+    """
+    hook = model.get_output_embeddings().register_forward_pre_hook(
+        lambda _module, inputs: (inputs[0][0, wanted],)
+    )
+    try:
+        with packed_attention(model):
+            out = model(
+                input_ids=ids[None], position_ids=positions[None], use_cache=False, store=store
+            )
+            return out.logits
+    finally:
+        hook.remove()
+
+
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    store: Store | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls: states are (1, H, N, D)."""
+    unknown = [n for n in ("softcap", "s_aux", "position_bias") if others.get(n) is not None]
+    if store is None or unknown or dropout:
+        what = f"attention with {unknown[0]}" if unknown else "attention dropout"
+        raise ModelError(f"{type(module).__name__}: {what} is not supported here")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    out = store.attend(module.layer_idx, q, k, v, scale, sliding_window or 0)
+    return out[None], None
+
+
+AttentionInterface.register(NAME, _attention)
+
+
+def check_packable(model: Any) -> None:
+    """Make sure that packing does not change what this model computes.
+
+    Raises:
+        ModelError: its layers mix tokens in ways that a packed pass does not know of.
+    """
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    name = type(model).__name__
+    if others := kinds - _ATTENTION_LAYERS:
+        raise ModelError(f"{name} has {sorted(others)[0]} layers, which are not supported here")
+    device = next(model.parameters()).device
+    tokens = torch.arange(1, 6, device=device)
+    spans = [Span(0, 4, np.arange(4)), Span(4, 1, np.array([0, 1, 4]))]
+    positions = torch.tensor([0, 1, 2, 3, 2], device=device)
+    with torch.inference_mode():
+        last = torch.tensor([3, 4], device=device)
+        packed = packed_states(model, tokens, positions, PassOnly(spans, device), last).float()
+        plain = [
+            model(input_ids=row[None], use_cache=False).logits[0, -1].float()
+            for row in (tokens[:4], tokens[[0, 1, 4]])
+        ]
+    scale = max(1.0, *(float(p.abs().max()) for p in plain))
+    tolerance = scale * (0.1 if model.dtype in (torch.bfloat16, torch.float16) else 1e-3)
+    if any(
+        not torch.allclose(a, b, atol=tolerance, rtol=0) for a, b in zip(packed, plain, strict=True)
+    ):
+        raise ModelError(f"{name} mixes tokens in ways that packing does not know; not supported")

@@ -1,0 +1,144 @@
+"""A prefix tree remembers which token sequences have been encoded, and where.
+
+It hands out places (row numbers of a key/value pool) and finds, for a new sequence, the places of
+its longest known prefix. It holds no tensors; what stands in a place is the pool's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class PrefixTree:
+    """A radix tree over token ids with one place a token; the longest unused branches go first.
+
+    Args:
+        capacity: Places in all.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._root = _Node(np.empty(0, np.int64), np.empty(0, np.int64), None)
+        # Taken from the end, so that the lowest places, whose memory is in use, come first.
+        self._free = list(range(self.capacity - 1, -1, -1))
+        self._clock = 0
+
+    def grow(self, capacity: int) -> None:
+        """Add places."""
+        self._free[:0] = range(capacity - 1, self.capacity - 1, -1)
+        self.capacity = max(self.capacity, capacity)
+
+    def tick(self) -> None:
+        """A new round begins: what was found or added before it may be forgotten."""
+        self._clock += 1
+
+    def find(self, ids: Sequence[int]) -> np.ndarray:
+        """The places of the longest known prefix of `ids`; they stay until the next round."""
+        tokens = np.asarray(ids, np.int64)
+        node, found, at = self._root, [np.empty(0, np.int64)], 0
+        while at < len(tokens):
+            child = node.children.get(int(tokens[at]))
+            if child is None:
+                break
+            child.used = self._clock
+            same = _common(child.ids, tokens[at:])
+            found.append(child.places[:same])
+            at += same
+            if same < len(child.ids):
+                break
+            node = child
+        return np.concatenate(found)
+
+    def add(self, ids: Sequence[int], places: np.ndarray) -> None:
+        """Remember `ids`, of which `places` holds one place each.
+
+        Places of tokens that are known already are given back, unless they are the known ones.
+        """
+        tokens = np.asarray(ids, np.int64)
+        node, at = self._root, 0
+        while at < len(tokens):
+            child = node.children.get(int(tokens[at]))
+            if child is None:
+                break
+            child.used = self._clock
+            same = _common(child.ids, tokens[at:])
+            given = places[at : at + same]
+            self.give_back(given[given != child.places[:same]])
+            at += same
+            if same < len(child.ids):
+                if at == len(tokens):
+                    return
+                child = child.split(same)
+            node = child
+        if at < len(tokens):
+            leaf = _Node(tokens[at:], places[at:], node, self._clock)
+            node.children[int(tokens[at])] = leaf
+
+    def take(self, count: int) -> np.ndarray | None:
+        """`count` free places; None where not even forgetting old branches brings so many."""
+        if len(self._free) < count:
+            self._forget(count - len(self._free))
+        if len(self._free) < count:
+            return None
+        taken = self._free[len(self._free) - count :]
+        del self._free[len(self._free) - count :]
+        return np.array(taken[::-1], np.int64)
+
+    def give_back(self, places: np.ndarray) -> None:
+        """Places that no sequence needs any more."""
+        self._free.extend(places.tolist())
+
+    def _forget(self, count: int) -> None:
+        """Cut leaves that were not used in this round, those unused longest first."""
+        while count > 0:
+            leaves = [n for n in self._root.walk() if not n.children and n.used < self._clock]
+            if not leaves:
+                return
+            for leaf in sorted(leaves, key=lambda n: n.used):
+                assert leaf.parent is not None
+                del leaf.parent.children[int(leaf.ids[0])]
+                self.give_back(leaf.places)
+                count -= len(leaf.places)
+                if count <= 0:
+                    return
+
+
+class _Node:
+    """A run of tokens after its parent's."""
+
+    __slots__ = ("children", "ids", "parent", "places", "used")
+
+    def __init__(self, ids: np.ndarray, places: np.ndarray, parent: _Node | None, used: int = 0):
+        self.ids, self.places, self.parent, self.used = ids, places, parent, used
+        self.children: dict[int, _Node] = {}
+
+    def split(self, length: int) -> _Node:
+        """Make the first `length` tokens a node of their own; that node."""
+        assert self.parent is not None
+        head = _Node(self.ids[:length], self.places[:length], self.parent, self.used)
+        self.parent.children[int(self.ids[0])] = head
+        self.ids, self.places, self.parent = self.ids[length:], self.places[length:], head
+        head.children[int(self.ids[0])] = self
+        return head
+
+    def walk(self) -> list[_Node]:
+        """All nodes below this one."""
+        found, stack = [], list(self.children.values())
+        while stack:
+            node = stack.pop()
+            found.append(node)
+            stack.extend(node.children.values())
+        return found
+
+
+def _common(a: np.ndarray, b: np.ndarray) -> int:
+    """The length of the common prefix."""
+    length = min(len(a), len(b))
+    differs = np.flatnonzero(a[:length] != b[:length])
+    return int(differs[0]) if len(differs) else length

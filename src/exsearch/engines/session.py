@@ -1,0 +1,64 @@
+"""A session for every engine: its own where it has one, else one that runs in turns.
+
+In turns means that all waiting requests are generated in one call, and all end with it. It knows
+nothing of what the requests are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from exsearch.engines.base import Engine, Generation, Request, Sampling, Session
+from exsearch.errors import EngineError
+
+
+def open_session(engine: Engine) -> Session:
+    """The engine's own session (`engine.open()`), or `Turns` over its `generate`."""
+    own = getattr(engine, "open", None)
+    return own() if own else Turns(engine)
+
+
+class Turns:
+    """A `Session` over an engine that only knows whole batches."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._waiting: list[tuple[int, Request, Sampling]] = []
+        self._tickets = 0
+
+    @property
+    def busy(self) -> bool:
+        """See `Session.busy`."""
+        return bool(self._waiting)
+
+    def submit(self, request: Request, sampling: Sampling) -> int:
+        """See `Session.submit`."""
+        self._tickets += 1
+        self._waiting.append((self._tickets, request, sampling))
+        return self._tickets
+
+    def step(self) -> list[tuple[int, Generation | EngineError]]:
+        """One call of `generate` for each `Sampling` that waits; see `Session.step`."""
+        waiting, self._waiting = self._waiting, []
+        done: list[tuple[int, Generation | EngineError]] = []
+        for sampling in dict.fromkeys(s for _, _, s in waiting):
+            chosen = [(ticket, request) for ticket, request, s in waiting if s == sampling]
+            replies = _generate(self.engine, [request for _, request in chosen], sampling)
+            done += zip((ticket for ticket, _ in chosen), replies, strict=True)
+        return done
+
+
+def _generate(
+    engine: Engine, requests: Sequence[Request], sampling: Sampling
+) -> list[Generation | EngineError]:
+    """All requests at once; where that fails, by halves, so that only the culprits fail."""
+    try:
+        return list(engine.generate(requests, sampling))
+    except EngineError as error:
+        if len(requests) == 1:
+            return [error]
+    half = len(requests) // 2
+    return [
+        *_generate(engine, requests[:half], sampling),
+        *_generate(engine, requests[half:], sampling),
+    ]
