@@ -90,8 +90,8 @@ class Tantivy:
             result = searcher.search(opened.parse_query(query, ["words"]), K, count=False)
             for score, address in result.hits:
                 found = searcher.doc(address)
-                texts = (found.get_first(field) for field in ("id", "title", "text"))
-                yield Passage(*texts, score / (K1 + 1))  # Lucene leaves this factor out
+                id_, title, text = (str(found.get_first(f)) for f in ("id", "title", "text"))
+                yield Passage(id_, title, text, score / (K1 + 1))  # Lucene has no such factor
 
         return lambda queries: [list(one(query)) for query in queries]
 

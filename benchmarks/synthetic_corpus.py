@@ -63,7 +63,7 @@ def _passages(count: int) -> Iterator[list[str]]:
 
 def _vocabulary() -> np.ndarray:
     """Words by rank, all different: stopwords, then made-up ones of two syllables and more."""
-    words = dict.fromkeys(ENGLISH_STOPWORDS)
+    words: dict[str, None] = dict.fromkeys(ENGLISH_STOPWORDS)
     for number in itertools.count(len(_SYLLABLES)):
         if len(words) == VOCABULARY:
             return np.array(list(words), dtype=object)
