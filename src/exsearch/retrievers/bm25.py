@@ -1,7 +1,7 @@
 """A BM25 index scores passages by the words that they share with a query; rare words count more.
 
-The arithmetic is bm25s' (Lucene's variant: every score is above 0), the words are the analyser's,
-and everything is memory-mapped from one folder. It uses no model and reads no corpus format.
+The arithmetic is Lucene's variant, where every score is above 0, the words are the analyser's, and
+all but the vocabulary is memory-mapped. It uses no model and reads no corpus format.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import bm25s
-import numpy as np
 from tqdm import tqdm
 
 from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
@@ -21,6 +18,7 @@ from exsearch.records import Passage
 from exsearch.retrievers.analyser import Analyser
 from exsearch.retrievers.bm25_scores import WordTable, compute_scores
 from exsearch.retrievers.passages import PassageStore, write_passages
+from exsearch.retrievers.postings import Postings, save_postings
 from exsearch.runs import new_folder, verify_folder
 
 K1 = 1.2
@@ -32,7 +30,7 @@ _SCORES = "bm25s"
 _VERSION = 1
 _REMEDY = "build it anew with `exsearch index`"
 _HASHED_BYTES = 200_000_000  # a larger index is only checked by size, unless asked
-_QUERY_WORDS = 1024  # a query is cut there, like Lucene's; each word costs a pass over its passages
+_QUERY_WORDS = 1024  # a query is cut there, like Lucene's; each word costs time
 
 
 def build_bm25(
@@ -77,18 +75,11 @@ def build_bm25(
             if not words.vocab:
                 raise DataError("no passage has a word to index: only stopwords or signs in all")
             scores = compute_scores(words, k1, b, Path(scratch), disable_progress=disable)
-            _save_scores(words, k1, b, folder / _SCORES, scores)
+            save_postings(folder / _SCORES, words.vocab, scores, k1, b)
         facts = {"kind": "bm25", "version": _VERSION, "passages": len(words)}
         facts |= {"title_weight": title_weight, "analyser": analyser.settings()}
         (folder / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         return len(words)
-
-
-def _save_scores(words: WordTable, k1: float, b: float, folder: Path, scores: Any) -> None:
-    """Write the scores as bm25s does, so that it can read them."""
-    index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy", csc_backend="numpy")
-    index.scores, index.vocab_dict, index.nonoccurrence_array = scores, words.vocab, None
-    index.save(folder, show_progress=False)
 
 
 class Bm25Retriever:
@@ -99,8 +90,8 @@ class Bm25Retriever:
         >>> [passage.title for passage in retriever.search(["Who wrote Dune?"], k=5)[0]]
     """
 
-    def __init__(self, index: bm25s.BM25, store: PassageStore, analyser: Analyser):
-        self._index = index
+    def __init__(self, postings: Postings, store: PassageStore, analyser: Analyser):
+        self._postings = postings
         self._store = store
         self.analyser = analyser
 
@@ -123,19 +114,13 @@ class Bm25Retriever:
             if facts["kind"] != "bm25" or facts["version"] != _VERSION:
                 raise ValueError(f"kind {facts['kind']!r}, version {facts['version']}")
             analyser = Analyser(**facts["analyser"])
-            index = bm25s.BM25.load(path / _SCORES, mmap=True, show_progress=False)
-            retriever = cls(index, PassageStore(path), analyser)
-            retriever._check_sizes(facts)
+            retriever = cls(Postings(path / _SCORES), PassageStore(path), analyser)
+            if not facts["passages"] == len(retriever) == retriever._postings.passages:
+                raise ValueError("its files do not belong together")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             message = f"{path}: not an index that this exsearch can read ({error}); {_REMEDY}"
             raise IndexDamagedError(message) from error
         return retriever
-
-    def _check_sizes(self, facts: dict[str, Any]) -> None:
-        scores = self._index.scores
-        numbers = {facts["passages"], len(self._store), scores["num_docs"]}
-        if len(numbers) != 1 or len(scores["indptr"]) != len(self._index.vocab_dict) + 1:
-            raise ValueError("its files do not belong together")
 
     def __len__(self) -> int:
         return len(self._store)
@@ -164,19 +149,9 @@ class Bm25Retriever:
             raise RetrieverError(f"the BM25 search failed: {error}; {_REMEDY}") from error
 
     def _search_one(self, query: str, k: int) -> list[Passage]:
-        words = self._index.get_tokens_ids(self.analyser.words(query)[:_QUERY_WORDS])
-        if not words:
-            return []
-        scores = self._index.get_scores_from_ids(words)  # (passages,)
+        words = self.analyser.words(query)[:_QUERY_WORDS]
         hits = []
-        for number in _best(scores, k):
-            passage = self._store[int(number)]
-            hits.append(Passage(passage.id, passage.title, passage.text, float(scores[number])))
+        for number, score in zip(*self._postings.best(words, k), strict=True):
+            passage = self._store[number]
+            hits.append(Passage(passage.id, passage.title, passage.text, float(score)))
         return hits
-
-
-def _best(scores: np.ndarray, k: int) -> np.ndarray:
-    """The numbers of the k highest scores above 0, highest first, then the lower number."""
-    floor = 0.0 if k >= len(scores) else np.partition(scores, len(scores) - k)[len(scores) - k]
-    found = np.flatnonzero((scores >= floor) & (scores > 0))
-    return found[np.argsort(-scores[found], kind="stable")][:k]
