@@ -188,7 +188,7 @@ def sample_and_weigh(
         for t in trajectories:
             weighable = engine.tokenizer.model_ids and t.question.distinct_answers
             (known if weighable else plain).append(t)
-        weighted = weigh(known, engine, config)
+        weighted = weigh(known, engine, config) if known else []
         facts = {
             "samples": len(trajectories),
             "failed": len(errors),
