@@ -16,6 +16,7 @@ import logging
 import os
 import random
 import re
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -124,16 +125,16 @@ class ChatEndpoint:
             body["max_tokens"] = self.config.max_tokens
         body |= {**self.config.extra, **fields}
         reply = await self._try(body)
-        for attempt in range(self.config.retries):
-            if isinstance(reply, Reply):
-                return reply
-            async with self._asking_again:
-                wait = self._wait(reply, attempt)
-                logger.info("%s: %s; asking again in %.1f s", self._place, reply, wait)
-                await asyncio.sleep(wait)
-                reply = await self._try(body)
         if isinstance(reply, Reply):
             return reply
+        due = self._due(reply, 0)
+        async with self._asking_again:
+            for attempt in range(1, self.config.retries + 1):
+                await asyncio.sleep(due - time.monotonic())
+                reply = await self._try(body)
+                if isinstance(reply, Reply):
+                    return reply
+                due = self._due(reply, attempt)
         remedy = _REMEDIES.get(reply.status, "check base_url and that the server is up")
         times = self.config.retries + 1
         tried = f"tried {times} times" if times > 1 else "tried once"
@@ -150,6 +151,12 @@ class ChatEndpoint:
             return _Unanswered(f"can't be reached ({type(error).__name__})")
         except _Unanswered as unanswered:
             return unanswered
+
+    def _due(self, problem: _Unanswered, attempt: int) -> float:
+        """When to ask again, on the monotonic clock: time spent in the queue counts."""
+        wait = self._wait(problem, attempt)
+        logger.info("%s: %s; asking again in %.1f s", self._place, problem, wait)
+        return time.monotonic() + wait
 
     def _wait(self, problem: _Unanswered, attempt: int) -> float:
         """Seconds to the next attempt: what the endpoint asked for, or longer each time."""

@@ -109,8 +109,7 @@ def read_examples(file: Path) -> list[WeightedTrajectory]:
                 try:
                     item = from_json(WeightedTrajectory, line)
                 except ValueError as error:
-                    reason = str(error).splitlines()[0]
-                    message = f"not a weighted trajectory: {reason}"
+                    message = f"not a weighted trajectory: {_why_not(line, error)}"
                     raise DataError(message, file=file, line=number) from None
                 if not item.trajectory.trainable:
                     raise DataError(_NO_IDS, file=file, line=number)
@@ -118,6 +117,14 @@ def read_examples(file: Path) -> list[WeightedTrajectory]:
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror}", file=file) from None
     return items
+
+
+def _why_not(line: bytes, error: ValueError) -> str:
+    try:
+        from_json(Trajectory, line)
+    except ValueError:
+        return str(error).splitlines()[0]
+    return "it has no weight: its question has no answers, or its engine gives no token ids"
 
 
 def _trajectory(
