@@ -137,7 +137,7 @@ def test_an_engine_by_name(tmp_path: Path):
     assert isinstance(load_engine(script, engine="scripted"), ScriptedEngine)
     with pytest.raises(ConfigError, match="no engine 'scriptd'; did you mean scripted"):
         open_engine(ModelConfig(engine="scriptd"))
-    with pytest.raises(ConfigError, match="known: transformers, scripted"):
+    with pytest.raises(ConfigError, match="known: transformers, openai, scripted"):
         open_engine(ModelConfig(engine="xyz"))
 
 

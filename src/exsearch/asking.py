@@ -93,7 +93,10 @@ def asked_questions(asking: Asking) -> list[Question]:
 def identity(asking: Asking) -> dict[str, Any]:
     """What determines the answers, by content and not by path; where it runs does not count."""
     model = to_plain(asking.model)
-    asked = {key: model[key] for key in ("engine", "system_prompt", "chat_template_kwargs")}
+    keys = ["engine", "system_prompt", "chat_template_kwargs"]
+    if asking.model.engine == "openai":
+        keys.append("base_url")  # one name may be another model elsewhere
+    asked = {key: model[key] for key in keys}
     content = _model_hash(asking.model) or asking.model.name
     return {
         "questions": questions_hash(asking.questions),
@@ -115,6 +118,8 @@ def questions_hash(name: str) -> str:
 def _model_hash(model: ModelConfig) -> str | None:
     if model.engine == "transformers":
         return content_hash(Path(resolve_model(model.name)))
+    if model.engine == "openai":
+        return None
     return content_hash(Path(model.name))
 
 

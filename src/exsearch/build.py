@@ -20,14 +20,17 @@ from exsearch.agent.episode import AgentConfig
 from exsearch.config import parse_config
 from exsearch.engines.base import Engine
 from exsearch.engines.embedded import EMBEDDED_MODEL, embedded_model
+from exsearch.engines.endpoint_config import EndpointConfig
 from exsearch.errors import ConfigError, MissingExtraError, ModelError
 from exsearch.retrievers.base import Retriever
 from exsearch.training.recipe import ModelConfig
 
 ENGINES = {
     "transformers": "exsearch.build:open_transformers",
+    "openai": "exsearch.build:open_openai",
     "scripted": "exsearch.build:open_scripted",
 }
+UNTRAINABLE = ("openai", "scripted")
 RETRIEVERS = {"bm25": "exsearch.build:open_bm25"}
 RECIPE_FILE = "recipe.json"
 BEST_FILE = "best.json"
@@ -85,6 +88,7 @@ def load_retriever(index: str | Path, *, kind: str = "bm25", cache: int = 100_00
 
 def open_engine(config: ModelConfig) -> Engine:
     """The engine that a recipe's `[model]` describes; raises as `load_engine`."""
+    check_address(config)
     return _target(ENGINES, config.engine, "engine")(config)
 
 
@@ -102,6 +106,56 @@ def open_transformers(config: ModelConfig) -> Engine:
         template_kwargs=config.chat_template_kwargs,
         system_prompt=config.system_prompt,
     )
+
+
+def open_openai(config: ModelConfig) -> Engine:
+    """`OpenAIEngine` on the server at `base_url`."""
+    from exsearch.engines.openai import OpenAIEngine
+
+    return OpenAIEngine(_endpoint(config), config.system_prompt, config.chat_template_kwargs)
+
+
+def _endpoint(config: ModelConfig) -> EndpointConfig:
+    if not config.base_url:
+        raise ConfigError(
+            "engine openai needs the server's address: --base-url http://localhost:8000/v1 "
+            "(model.base_url)"
+        )
+    return EndpointConfig(
+        config.base_url,
+        config.name,
+        config.api_key_env,
+        max_tokens=0,  # each request has its own
+        concurrency=config.batch_size,
+        retries=3,  # someone may be waiting
+    )
+
+
+def check_address(config: ModelConfig) -> None:
+    """That a server is named where the engine needs one, and only there.
+
+    Raises:
+        ConfigError: it is not, or its address can't be used.
+    """
+    if config.engine == "openai":
+        _endpoint(config)
+    elif config.base_url is not None:
+        raise ConfigError(
+            f"--base-url (model.base_url) is for engine openai, not {config.engine}: add --engine "
+            "openai, or leave the address out"
+        )
+
+
+def check_trainable(config: ModelConfig) -> None:
+    """That an engine's model can be trained, as far as its name tells.
+
+    Raises:
+        ConfigError: it has no weights here.
+    """
+    if config.engine in UNTRAINABLE:
+        raise ConfigError(
+            f"model.engine: {config.engine!r} has no weights to train; take transformers"
+        )
 
 
 def open_scripted(config: ModelConfig) -> Engine:

@@ -13,7 +13,8 @@ it. The command line prints that line and leaves with `exit_code`; a traceback c
     ├── RunError             a run folder that can't be used                     exit 7
     ├── RetrieverError       a search that failed                                exit 8
     ├── EngineError          a generation or a score that failed                 exit 9
-    └── TrainingError        a loss that is not finite, too many failed samples  exit 10
+    ├── TrainingError        a loss that is not finite, too many failed samples  exit 10
+    └── ServerError          a model server that can't be used at all            exit 12
 
 It does not hold bad rollouts: those are data (`records.StopReason`).
 """
@@ -92,3 +93,13 @@ class TrainingError(ExSearchError):
     """Training can't go on: a loss or a gradient is not finite, or too many samples failed."""
 
     exit_code = 10
+
+
+class ServerError(ExSearchError):
+    """Nothing can be had from a model server: it is down, or refuses the key or every request.
+
+    Not an `EngineError`, which ends one trajectory: this ends the command, before a server that
+    went away makes wrong answers of all the questions that are left.
+    """
+
+    exit_code = 12

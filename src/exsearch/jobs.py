@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,13 @@ from exsearch.asking import (
     questions_hash,
     worked,
 )
-from exsearch.build import RECIPE_FILE, load_retriever, open_engine, resolve_model
+from exsearch.build import (
+    RECIPE_FILE,
+    check_trainable,
+    load_retriever,
+    open_engine,
+    resolve_model,
+)
 from exsearch.config import load_config, to_plain
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
@@ -37,6 +44,8 @@ from exsearch.provenance import ENVIRONMENT_FILE, settle
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import is_complete, locked, read_jsonl, sha256_file
 from exsearch.training.recipe import DataConfig, EStepConfig, Recipe
+
+logger = logging.getLogger(__name__)
 
 SETTINGS_FILE = "settings.json"
 EVALUATION_CHUNKS = "trajectories.chunks"
@@ -58,6 +67,7 @@ def train(
         ExSearchError: whatever stands in the way, in one line.
     """
     recipe = load_config(Recipe, recipe_file, overrides)
+    check_trainable(recipe.model)
     try:
         from exsearch.training.loop import Loop
     except ImportError as error:
@@ -82,7 +92,7 @@ def train(
         retriever = _run_retriever(recipe, folder, data["corpus"], recipe_file.parent, progress)
         engine = open_engine(recipe.model)
         device = getattr(engine, "device", None)
-        if device is None:
+        if device is None:  # of another package
             raise ConfigError(f"model.engine: {recipe.model.engine!r} has no weights to train")
         loop = Loop(
             dataclasses.replace(recipe, warm_up=warm_up),
@@ -167,6 +177,8 @@ def rollout(
 ) -> dict[str, Any]:
     """Sample trajectories of a file of questions into JSON lines, weighed where answers are known.
 
+    An engine that gives no token ids leaves nothing to weigh: all its trajectories are plain.
+
     Returns:
         Counts, and means over the weighed ones.
 
@@ -182,6 +194,12 @@ def rollout(
     settle(file.with_suffix(".settings.json"), settings, file.with_suffix(".environment.json"))
     retriever = load_retriever(asking.index)
     engine = open_engine(asking.model)
+    if not engine.tokenizer.model_ids:
+        logger.warning(
+            "engine %s gives no token ids, so its trajectories are written without weights and "
+            "can't be trained on; for that, sample with --engine transformers",
+            asking.model.engine,
+        )
     done = committed(file.with_suffix(".chunks"))
     total = len(questions) * config.samples
     with bar("rollout", total, "trajectory", done, progress) as on_finished:

@@ -14,6 +14,7 @@ from typing import Any
 
 from exsearch import jobs
 from exsearch.asking import Asking, Showing
+from exsearch.build import check_trainable
 from exsearch.config import load_config
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
@@ -60,6 +61,7 @@ def run(
     start = time.perf_counter()
     overrides = (*(SMALL if small else ()), *overrides)
     recipe = load_config(Recipe, RECIPE, overrides)
+    check_trainable(recipe.model)
     count = SMALL_TEST_QUESTIONS if small else TEST_QUESTIONS
     index = out / "index"
 

@@ -115,7 +115,8 @@ class Call:
 
     `log_probs` are at the sampling weights, temperature 1, no truncation; `proposal_log_probs` are
     those of the distribution that was drawn from (`method.md`, choice 10). Both have one value an
-    output token, natural logarithm; both are empty for calls that were not sampled (warm-up).
+    output token, natural logarithm; both are empty for calls that were not sampled (warm-up). All
+    four are empty where the engine gives no ids, so that nothing can be learned from the call.
     """
 
     kind: CallKind
@@ -130,7 +131,7 @@ class Trajectory:
     """One way from a question to an answer: z and what followed it.
 
     `answer_start` is the index in the last call's `output_ids` at which the sampled answer begins:
-    0 where the answer frame was forced, None where the answer was never reached. `malformed` names
+    0 where the answer frame was forced, None without ids or without an answer. `malformed` names
     what was wrong with a malformed generation. `retries` counts generations that were malformed and
     sampled anew (never in an E-step). `error` is the message of a failed search or engine call.
     """

@@ -82,6 +82,7 @@ class Searcher:
         Raises:
             RetrieverError: a search failed.
             EngineError: the model failed, or the question does not fit it.
+            ServerError: the model's server can't be used.
         """
         return self.ask_batch([question])[0]
 
@@ -91,6 +92,7 @@ class Searcher:
         Raises:
             RetrieverError: a search failed.
             EngineError: the model failed, or a question does not fit it.
+            ServerError: the model's server can't be used.
         """
         asked = [Question(id=str(n), question=text) for n, text in enumerate(questions)]
         trajectories = rollout(

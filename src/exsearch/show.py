@@ -80,7 +80,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             lines.append(f"{name.replace('_', ' '):<16} {counts}")
     if summary.get("missing"):
         lines.append(f"{'no prediction':<16} {summary['missing']} (counted as wrong)")
-    if "output_tokens" in summary:
+    if summary.get("prompt_tokens"):  # none where the engine gives no token ids
         tokens = f"{summary['prompt_tokens']} read, {summary['output_tokens']} written"
         lines.append(f"{'tokens':<16} {tokens}")
     if "seconds" in summary:
@@ -269,6 +269,8 @@ def trace_text(trace: Trace) -> str:
     if question.answers:
         lines.append(f"  gold: {safe(' | '.join(question.answers))}")
     tokens = f"{trajectory.prompt_tokens} tokens read, {trajectory.output_tokens} written"
+    if trajectory.calls and not trajectory.prompt_tokens:
+        tokens = "its engine gave no token ids, so it can't be weighed or trained on"
     detail = trajectory.malformed or trajectory.error
     reason = (
         f"{trajectory.stop_reason.value} ({safe(detail)})" if detail else trajectory.stop_reason

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import email.utils
 import json
@@ -12,93 +11,28 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chat_server import KEY, Answer, Body, FakeServer, completion
 from exsearch.agent.episode import AgentConfig, Episode
 from exsearch.engines.scripted import ScriptedTokenizer
-from exsearch.errors import ConfigError, EngineError, RunError
+from exsearch.errors import ConfigError, EngineError, RunError, ServerError
 from exsearch.records import CallKind, Passage, Question, Trajectory, from_json
 from exsearch.training.recipe import Recipe, TeacherConfig, WarmUpConfig
 from exsearch.training.teacher import teach
 from exsearch.training.warm_up import WarmUpData, warm_up_data
 
-KEY = "sk-very-secret-1234"
 TOKENIZER = ScriptedTokenizer()
 AGENT = AgentConfig(max_steps=4, passages=3)
 
-Body = dict[str, Any]
-Answer = tuple[int, dict[str, str], bytes]
 
-
-def completion(text: str | None) -> Answer:
-    message = {"role": "assistant", "content": text}
-    usage = {"prompt_tokens": 11, "completion_tokens": 3}
-    body = {"choices": [{"index": 0, "message": message}], "usage": usage}
-    return 200, {}, json.dumps(body).encode()
-
-
-class FakeServer:
-    """Answers each request by `script`, in a thread of its own; keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.script: Callable[[Body], Answer | str | None] = lambda body: ""
-        self.bodies: list[Body] = []
-        self.paths: list[str] = []
-        self.headers: list[dict[str, str]] = []
-        self.released = threading.Event()  # ends what hangs
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                fake.bodies.append(body)
-                fake.paths.append(self.path)
-                fake.headers.append({k.lower(): v for k, v in self.headers.items()})
-                reply = fake.script(body)
-                status, headers, data = completion(reply) if isinstance(reply, str) else reply or (
-                    200, {}, b""
-                )  # fmt: skip
-                with contextlib.suppress(OSError):  # a client may have gone
-                    self.send_response(status)
-                    for name, value in {"Content-Length": str(len(data)), **headers}.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.place = f"127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def config(self, **settings: Any) -> TeacherConfig:
-        quick = {"retries": 2, "backoff": 0.0, "timeout": 20.0}
-        return TeacherConfig(f"http://{self.place}/v1", "wise", **{**quick, **settings})
-
-    def close(self) -> None:
-        self.released.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    fake = FakeServer()
-    yield fake
-    fake.close()
+def config(server: FakeServer, **settings: Any) -> TeacherConfig:
+    quick = {"retries": 2, "backoff": 0.0, "timeout": 20.0}
+    return TeacherConfig(server.url, "wise", **{**quick, **settings})
 
 
 PASSAGE = Passage("p1", "Quillmoor", "Quillmoor is a harbour town. Ada Fenn built its lighthouse.")
@@ -132,7 +66,7 @@ def lesson(
 ) -> WarmUpData:
     return teach(
         questions(count),
-        server.config(**settings),
+        config(server, **settings),
         OnePassage(),
         TOKENIZER,
         AGENT,
@@ -142,7 +76,7 @@ def lesson(
 
 
 def failure(server: FakeServer, tmp_path: Path, **settings: Any) -> str:
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises((EngineError, ServerError)) as caught:
         lesson(server, tmp_path / "t.jsonl", **settings)
     message = str(caught.value)
     assert server.place in message
@@ -187,7 +121,7 @@ def test_a_teacher_that_writes_the_annotation_gives_the_annotation_as_data(
     chosen = [item.trajectory.question for item in wanted.items]
     made = teach(
         chosen,
-        server.config(),
+        config(server),
         sample_retriever,
         TOKENIZER,
         agent,
@@ -212,7 +146,7 @@ def test_a_real_tokenizer_gives_trainable_sequences(
     server.script = good
     data = teach(
         questions(1),
-        server.config(),
+        config(server),
         OnePassage(),
         tiny_engine.tokenizer,
         AGENT,
@@ -255,7 +189,7 @@ def test_worked_examples_are_shown_to_the_teacher_only(server: FakeServer, tmp_p
     server.bodies.clear()
     data = teach(
         questions(1),
-        server.config(),
+        config(server),
         OnePassage(),
         TOKENIZER,
         AGENT,
@@ -300,7 +234,7 @@ def test_a_reply_without_content_is_an_empty_one(server: FakeServer, tmp_path: P
 def test_a_question_without_an_answer_is_never_asked(server: FakeServer, tmp_path: Path) -> None:
     data = teach(
         [Question("q", "Who?", (" ",))],
-        server.config(),
+        config(server),
         OnePassage(),
         TOKENIZER,
         AGENT,
@@ -348,7 +282,7 @@ def test_no_more_is_asked_than_is_missing(server: FakeServer, tmp_path: Path) ->
     counts: list[int] = []
     data = teach(
         questions(9),
-        server.config(concurrency=2),
+        config(server, concurrency=2),
         OnePassage(),
         TOKENIZER,
         AGENT,
@@ -405,7 +339,7 @@ def test_what_is_finished_stays_when_the_endpoint_fails(server: FakeServer, tmp_
     server.script = lambda body: (
         (503, {}, b"") if "lighthouse 1?" in body["messages"][-1]["content"] else good(body)
     )
-    with pytest.raises(EngineError, match=r"HTTP 503 \(tried 3 times\)"):
+    with pytest.raises(ServerError, match=r"HTTP 503 \(tried 3 times\)"):
         lesson(server, file, count=2, examples=2, concurrency=1)
     asked = len(server.bodies)
     assert from_json(Trajectory, file.read_bytes()).question.id == "q0"
@@ -420,7 +354,7 @@ def test_ctrl_c_keeps_what_is_finished(server: FakeServer, tmp_path: Path) -> No
     with pytest.raises(KeyboardInterrupt):
         teach(
             questions(9),
-            server.config(concurrency=3),
+            config(server, concurrency=3),
             OnePassage(),
             TOKENIZER,
             AGENT,
@@ -440,7 +374,7 @@ def test_a_corrected_gold_answer_counts_for_what_was_asked_before(
 ) -> None:
     server.script = good
     wrong = [Question("q0", "Who built lighthouse 0?", ("Bo",))]
-    args = (server.config(), OnePassage(), TOKENIZER, AGENT)
+    args = (config(server), OnePassage(), TOKENIZER, AGENT)
     file = tmp_path / "t.jsonl"
     assert teach(wrong, *args, examples=1, file=file).left_out == {"wrong answer": ["q0"]}
     asked = len(server.bodies)
@@ -457,7 +391,7 @@ def test_a_file_for_another_student_is_refused(
     with pytest.raises(RunError, match=r"t\.jsonl:1: .*'q0'.*another"):
         teach(
             questions(1),
-            server.config(),
+            config(server),
             OnePassage(),
             tiny_engine.tokenizer,
             AGENT,
@@ -515,7 +449,7 @@ def test_a_key_that_no_header_can_hold(
 def test_a_key_on_an_open_line_is_warned_of(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from exsearch.training.endpoint import ChatEndpoint
+    from exsearch.engines.endpoint import ChatEndpoint
 
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     ChatEndpoint(TeacherConfig("https://teacher.example/v1", "m"))
@@ -598,7 +532,7 @@ def test_a_redirect_is_not_followed(server: FakeServer, tmp_path: Path) -> None:
 def test_a_reply_beyond_the_size_limit_is_refused(
     server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exsearch.training.endpoint.MAX_RESPONSE_BYTES", 1000)
+    monkeypatch.setattr("exsearch.engines.endpoint.MAX_RESPONSE_BYTES", 1000)
     server.script = lambda body: "x" * 2000
     assert "more than 1,000 bytes" in failure(server, tmp_path)
     assert len(server.bodies) == 1
@@ -662,7 +596,7 @@ def test_it_works_where_an_event_loop_is_running(server: FakeServer, tmp_path: P
 
 
 def test_the_wait_grows_and_is_limited() -> None:
-    from exsearch.training.endpoint import ChatEndpoint, _retry_after, _Unanswered
+    from exsearch.engines.endpoint import ChatEndpoint, _retry_after, _Unanswered
 
     config = TeacherConfig("http://localhost/v1", "m", backoff=1.0, max_wait=10.0)
     endpoint = ChatEndpoint(config)
@@ -735,7 +669,7 @@ def test_a_run_is_warmed_up_by_a_teacher(
         agent=AGENT,
         warm_up=WarmUpConfig(examples=3, source="teacher"),
         gem=GemConfig(iterations=0),
-        teacher=server.config(concurrency=1),
+        teacher=config(server, concurrency=1),
     )
 
     def run() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from exsearch import jobs
 from exsearch.agent.episode import AgentConfig
 from exsearch.errors import DataError
-from exsearch.records import StopReason, Trajectory, WeightedTrajectory, to_json
+from exsearch.records import Call, CallKind, StopReason, Trajectory, WeightedTrajectory, to_json
 from exsearch.runs import is_complete, read_jsonl
 from exsearch.training.warm_up import read_examples, warm_up_data
 
@@ -46,10 +47,18 @@ def test_a_warm_up_file_beside_the_recipe_is_trained_on(
 def test_what_is_wrong_with_a_warm_up_file(tmp_path: Path, sample_questions) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl: can't be read"):
         read_examples(tmp_path / "none.jsonl")
-    trajectory = Trajectory(sample_questions[0], (), (), "x", StopReason.ANSWERED)
+    calls = (Call(CallKind.THINK, (1,), (2, 3)),)
+    trajectory = Trajectory(sample_questions[0], (), calls, "x", StopReason.ANSWERED)
     file = tmp_path / "t.jsonl"
     weighted = WeightedTrajectory(trajectory, 1.0)
     file.write_text(to_json(weighted) + "\n" + to_json(trajectory) + "\n")
-    with pytest.raises(DataError, match=r"t\.jsonl:2: not a weighted trajectory") as caught:
+    with pytest.raises(DataError, match=r"t\.jsonl:2: .* it has no weight: its question") as caught:
         read_examples(file)
     assert "\n" not in str(caught.value)
+    file.write_text("[]\n")
+    with pytest.raises(DataError, match=r"t\.jsonl:1: not a weighted trajectory: expected a JSON"):
+        read_examples(file)
+    without_ids = dataclasses.replace(trajectory, calls=(Call(CallKind.THINK, (), ()),))
+    file.write_text(to_json(WeightedTrajectory(without_ids, 1.0)) + "\n")
+    with pytest.raises(DataError, match=r"t\.jsonl:1: .* no token ids.*--engine transformers"):
+        read_examples(file)

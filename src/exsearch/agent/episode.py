@@ -217,17 +217,19 @@ class Episode:
         self.stop_reason, self.error, self.query = reason, error, None
 
     def trajectory(self, *, iteration: int = 0, seconds: float = 0.0) -> Trajectory:
-        """The finished trajectory."""
+        """The finished trajectory; its calls carry no ids where those are no model's."""
         assert self.stop_reason is not None
+        recorded = self.tokenizer.model_ids
+        calls = self.calls if recorded else [Call(call.kind, (), ()) for call in self.calls]
         return Trajectory(
             question=self.question,
             steps=tuple(self.steps),
-            calls=tuple(self.calls),
+            calls=tuple(calls),
             answer=self.answer,
             stop_reason=self.stop_reason,
             iteration=iteration,
             sample=self.sample,
-            answer_start=self.answer_start,
+            answer_start=self.answer_start if recorded else None,
             malformed=self.malformed,
             retries=self.retries,
             error=self.error,

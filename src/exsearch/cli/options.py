@@ -88,14 +88,28 @@ model_options = _together(
         default=DEFAULT_MODEL,
         show_default=True,
         metavar="MODEL",
-        help="A name, a Hugging Face id, a model folder, or a finished run.",
+        help="A name, a Hugging Face id, a model folder, or a finished run; with --engine openai, "
+        "the server's name for it.",
     ),
     click.option(
         "--engine",
         default="transformers",
         show_default=True,
         metavar="ENGINE",
-        help="What runs the model: transformers, scripted, or one that a package adds.",
+        help="What runs the model: transformers, openai (a server), scripted, or one that a "
+        "package adds.",
+    ),
+    click.option(
+        "--base-url",
+        metavar="URL",
+        help="Of an OpenAI-compatible server, for --engine openai: http://localhost:8000/v1.",
+    ),
+    click.option(
+        "--api-key-env",
+        default="OPENAI_API_KEY",
+        show_default=True,
+        metavar="NAME",
+        help="Environment variable with the server's key; it may be unset.",
     ),
     click.option(
         "--device",
@@ -109,7 +123,7 @@ model_options = _together(
         type=click.IntRange(min=1),
         default=64,
         show_default=True,
-        help="Sequences decoded together.",
+        help="Sequences decoded together, or requests to a server at once.",
     ),
     click.option(
         "--system-prompt",
@@ -194,19 +208,23 @@ def temperature_option(default: float) -> Callable[[Command], Command]:
 
 def model_config(options: dict[str, Any]) -> ModelConfig:
     """The model that the options name, asked as it was trained."""
-    from exsearch.build import model_settings
+    from exsearch.build import check_address, model_settings
     from exsearch.training.recipe import ModelConfig
 
     trained = model_settings(options["model"])
     own = options["system_prompt"]
-    return ModelConfig(
+    config = ModelConfig(
         name=options["model"],
         engine=options["engine"],
         device=options["device"],
         batch_size=options["batch_size"],
         system_prompt=trained.system_prompt if own is None else own,
         chat_template_kwargs=trained.chat_template_kwargs,
+        base_url=options["base_url"],
+        api_key_env=options["api_key_env"],
     )
+    check_address(config)  # before anything is written
+    return config
 
 
 def agent_config(options: dict[str, Any]) -> AgentConfig:

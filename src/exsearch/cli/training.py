@@ -35,6 +35,8 @@ Examples:
   exsearch evaluate --questions test.jsonl --index index --model runs/mine --out test --limit 200
   exsearch evaluate --questions test.jsonl --index index --out untrained \\
       --worked-examples 3 --examples-from train.jsonl
+  exsearch evaluate --questions test.jsonl --index index --out served \\
+      --engine openai --base-url http://localhost:8000/v1 --model NAME
 """
 
 SCORE_EXAMPLES = """\b

@@ -80,6 +80,7 @@ class ChatTokenizer(Protocol):
     """Text to ids and back, with the model's own chat template."""
 
     end_id: int  # ends an assistant turn
+    model_ids: bool  # False: no model's, private to this process, and not to be written down
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of plain text: no special tokens are added, none is recognised."""
@@ -108,11 +109,14 @@ class Engine(Protocol):
         """The tokenizer that belongs to the weights."""
         ...
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """One generation a request, in their order.
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> Sequence[Generation | EngineError]:
+        """One generation a request, in their order; an error for one that can't be had alone.
 
         Raises:
-            EngineError: the model could not be run.
+            EngineError: the model could not be run on one of these requests or more.
+            ServerError: the model can't be had at all.
         """
         ...
 

@@ -36,6 +36,8 @@ class HuggingFaceChat:
         ModelError: the tokenizer has no end token, or its template can't hold a user turn.
     """
 
+    model_ids = True
+
     def __init__(
         self,
         tokenizer: Any,

@@ -8,74 +8,30 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from exsearch.engines.base import Generation, Message, Request, Sampling
+from exsearch.engines.base import Generation, Request, Sampling
+from exsearch.engines.text import ASSISTANT, END, USER, TextTokenizer, id_bytes
 from exsearch.errors import DataError, EngineError, ModelError
 
 Replies = str | Sequence[str]
 Script = Callable[[str], Replies] | Mapping[str, Replies] | Iterable[tuple[str, Replies]]
 
-END, USER, ASSISTANT = 0, 1, 2  # ids that no text encodes to
 _TURN_TEXT = {END: "\n", USER: "User: ", ASSISTANT: "Assistant: "}
-_PIECE = re.compile(r" ?\w+| ?[^\w\s]+|\s")
-_PIECE_BYTES = 7  # so that an id fits 63 bits
 _LOG_BYTE = -math.log(257)
 
 
-class ScriptedTokenizer:
-    """`ChatTokenizer` without a vocabulary: an id is the bytes of a word, read as a number.
+class ScriptedTokenizer(TextTokenizer):
+    """`TextTokenizer` whose ids count as the model's, since the script stands in for the model."""
 
-    So every text has ids and every id its text, and a reply takes about as many tokens as with a
-    model's tokenizer. Turns are marked by ids that no text can spell.
-    """
-
-    end_id = END
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of plain text: words with the space before them, cut to seven bytes."""
-        ids: list[int] = []
-        for piece in _PIECE.findall(text):
-            data = piece.encode(errors="replace")
-            for start in range(0, len(data), _PIECE_BYTES):
-                ids.append(_pack(data[start : start + _PIECE_BYTES]))
-        return tuple(ids)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, the marks of turns left out."""
-        return b"".join(_unpack(i) for i in ids).decode(errors="replace")
-
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Ids of the turns, each opened by its role and closed, up to the assistant's next one."""
-        ids: list[int] = []
-        for message in messages:
-            role = USER if message["role"] == "user" else ASSISTANT
-            ids += [role, *self.encode(message["content"]), END]
-        return (*ids, ASSISTANT)
-
-    def extend_chat(
-        self, prompt_ids: Sequence[int], output_ids: Sequence[int], content: str
-    ) -> tuple[int, ...]:
-        """All ids so far, the turn's end where it is missing, and one more user turn."""
-        end = () if output_ids and output_ids[-1] == END else (END,)
-        turn = self.encode_chat([Message(role="user", content=content)])
-        return (*prompt_ids, *output_ids, *end, *turn)
+    model_ids = True
 
     def chat_text(self, ids: Sequence[int]) -> str:
         """The text of ids with the turns marked: `User: …`, `Assistant: …`, one a line."""
-        parts = (_TURN_TEXT[i].encode() if i in _TURN_TEXT else _unpack(i) for i in ids)
+        parts = (_TURN_TEXT[i].encode() if i in _TURN_TEXT else id_bytes(i) for i in ids)
         return b"".join(parts).decode(errors="replace")
-
-
-def _pack(data: bytes) -> int:
-    return int.from_bytes(b"\x01" + data, "big")  # the leading 1 keeps zero bytes
-
-
-def _unpack(id_: int) -> bytes:
-    return id_.to_bytes(_PIECE_BYTES + 1, "big").lstrip(b"\0")[1:]
 
 
 class ScriptedEngine:
@@ -172,7 +128,7 @@ class ScriptedEngine:
 
 
 def _uniform(ids: Sequence[int]) -> tuple[float, ...]:
-    return tuple(_LOG_BYTE * max(1, len(_unpack(i))) for i in ids)
+    return tuple(_LOG_BYTE * max(1, len(id_bytes(i))) for i in ids)
 
 
 def _rule(line: str, path: Path, number: int) -> tuple[str, Replies]:

@@ -94,7 +94,10 @@ def _score_answers(
         if not t.question.distinct_answers:
             raise ValueError(f"question {t.question.id!r} has no answers to weigh by")
         if not t.trainable:
-            raise ValueError(f"trajectory {t.id!r} carries no token ids, so it can't be weighed")
+            raise ValueError(
+                f"trajectory {t.id!r} carries no token ids, so it can't be weighed: its engine "
+                "gives none; sample with --engine transformers"
+            )
         if t.answer_start is None:
             continue
         last = t.calls[-1]
@@ -150,7 +153,8 @@ def sample_and_weigh(
     """Run the E-step over all questions, chunk by chunk, into a file of JSON lines.
 
     Chunks already committed are not sampled again (`runs.in_chunks`). A question without answers
-    gives plain trajectories, without weights; training has none of those. Times are in the chunks'
+    gives plain trajectories, without weights, and so does an engine without token ids; training has
+    none of those. Times are in the chunks'
     facts alone, so that the file is the same bytes however often the work was stopped.
 
     Returns:
@@ -180,9 +184,11 @@ def sample_and_weigh(
                 f"{errors[-1].error}; mend the cause and run the same command again"
             )
         sampled = time.perf_counter()
-        known = [t for t in trajectories if t.question.distinct_answers]
-        weighted = weigh(known, engine, config)
-        plain = [t for t in trajectories if not t.question.distinct_answers]
+        known, plain = [], []
+        for t in trajectories:
+            weighable = engine.tokenizer.model_ids and t.question.distinct_answers
+            (known if weighable else plain).append(t)
+        weighted = weigh(known, engine, config) if known else []
         facts = {
             "samples": len(trajectories),
             "failed": len(errors),

@@ -8,13 +8,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from exsearch.agent.episode import AgentConfig
+from exsearch.engines.endpoint_config import EndpointConfig
 from exsearch.errors import ConfigError
 from exsearch.training.e_step import EStepConfig
-
-_TEACHER_OWN = ("model", "messages", "stream", "n")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +20,16 @@ class ModelConfig:
     """The model to start from and how it is run.
 
     Attributes:
-        name: `smollm2-135m`, a Hugging Face id, a folder, or a finished run.
-        engine: `transformers`, `scripted`, or a name that another package registered.
+        name: `smollm2-135m`, a Hugging Face id, a folder, or a finished run; with engine `openai`
+            the server's own name for the model.
+        engine: `transformers`, `openai`, `scripted`, or a name that another package registered.
         device: `auto`, `cpu` or `cuda`.
-        batch_size: Sequences decoded together.
+        batch_size: Sequences decoded together, or requests under way at once.
         token_budget: Tokens in one pass over prompts, padding included; 0 suits the device.
         system_prompt: None keeps the chat template's own; empty saves its tokens.
         chat_template_kwargs: Variables for the chat template.
+        base_url: Of the server, for engine `openai` alone; such as `http://localhost:8000/v1`.
+        api_key_env: Environment variable with the server's key; it may be unset.
     """
 
     name: str = "smollm2-135m"
@@ -38,6 +39,8 @@ class ModelConfig:
     token_budget: int = 0
     system_prompt: str | None = None
     chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,62 +140,18 @@ class WarmUpConfig(MStepConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class TeacherConfig:
-    """Where the teacher is, and how it is asked.
+class TeacherConfig(EndpointConfig):
+    """Where the teacher is, and how it is asked; the other settings are `EndpointConfig`'s.
 
     Attributes:
-        base_url: Of an OpenAI-compatible service, such as `http://localhost:8000/v1`.
-        model: The service's name for the model.
-        api_key_env: Environment variable with the key; it may be unset where none is needed.
         keep: `correct` keeps trajectories that searched and whose own answer is an exact match;
             `all` keeps every one that reached an answer.
-        temperature: None leaves it to the service; some models take no other.
-        max_tokens: Limit of a reply; 0 sends none (some models want it under another name).
-        extra: More fields of the request, such as `{max_completion_tokens = 2000}`.
-        concurrency: Questions asked side by side.
-        timeout: Seconds for one attempt, from connecting to the last byte.
-        retries: Further attempts after 429, 5xx, a timeout or a failed connection.
-        backoff: Seconds before the first of them, doubled each time.
-        max_wait: Seconds at most between attempts; a service that asks for more ends the work.
-
-    Raises:
-        ConfigError: a value that can't be used.
     """
 
-    base_url: str
-    model: str
-    api_key_env: str = "OPENAI_API_KEY"
     keep: Literal["correct", "all"] = "correct"
-    temperature: float | None = None
-    max_tokens: int = 512
-    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
-    concurrency: int = 4
-    timeout: float = 120.0
-    retries: int = 5
-    backoff: float = 1.0
-    max_wait: float = 120.0
 
-    def __post_init__(self) -> None:
-        if not _is_plain_url(self.base_url):  # not shown: it may hold a key
-            raise ConfigError(
-                "teacher.base_url must be http(s)://host[:port]/path, without user, key or query"
-            )
-        if own := [name for name in _TEACHER_OWN if name in self.extra]:
-            raise ConfigError(f"teacher.extra may not set {own[0]!r}")
-        for name, least in (("concurrency", 1), ("retries", 0), ("backoff", 0), ("max_tokens", 0)):
-            if not getattr(self, name) >= least:
-                raise ConfigError(f"teacher.{name} is {getattr(self, name)}, expected >= {least}")
-        if not self.timeout > 0:
-            raise ConfigError(f"teacher.timeout is {self.timeout}, expected seconds above 0")
-
-
-def _is_plain_url(text: str) -> bool:
-    try:
-        url = urlsplit(text)
-        plain = url.port != 0 and not (url.username or url.password or url.query or url.fragment)
-    except ValueError:
-        return False
-    return plain and url.scheme in ("http", "https") and bool(url.hostname)
+    role = "teacher"
+    settings = "the [teacher] settings"
 
 
 @dataclasses.dataclass(frozen=True)

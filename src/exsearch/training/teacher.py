@@ -1,7 +1,7 @@
 """A teacher is a stronger model behind an endpoint whose trajectories the student is warmed up on.
 
 It is asked what the student would be asked, turn by turn, with the real retriever; what it writes
-is kept as the student's own tokens. The HTTP is `endpoint.py`'s; nothing here trains.
+is kept as the student's own tokens. The HTTP is `engines.endpoint`'s; nothing here trains.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +44,7 @@ from exsearch.training.recipe import TeacherConfig
 from exsearch.training.warm_up import WarmUpData, written
 
 if TYPE_CHECKING:
-    from exsearch.training.endpoint import ChatEndpoint
+    from exsearch.engines.endpoint import ChatEndpoint
 
 logger = logging.getLogger(__name__)
 
@@ -96,14 +95,17 @@ def teach(
         on_example: Called with the number of examples just gained, those in `file` first.
 
     Raises:
-        EngineError: the endpoint fails; what is finished stays in `file`.
+        ServerError: the endpoint fails; what is finished stays in `file`.
+        EngineError: it refuses every question.
         RetrieverError: a search failed.
         RunError: `file` is damaged, or was written for another tokenizer or agent.
         ConfigError: the key can't be used.
     """
+    from exsearch.engines.endpoint import run_to_end
+
     lesson = _Lesson(config, retriever, tokenizer, agent, worked, file)
     lesson.read(questions)
-    _run(lesson.ask(questions, examples, on_example or (lambda count: None)))
+    run_to_end(lesson.ask(questions, examples, on_example or (lambda count: None)))
     items: list[WeightedTrajectory] = []
     left_out: dict[str, list[str]] = {}
     for question in questions:
@@ -115,17 +117,6 @@ def teach(
     if not items and lesson.refusals:
         raise EngineError(lesson.refusals[-1])
     return WarmUpData(items, left_out)
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run asynchronous work to its end, also where a loop is running already (a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(work)
-        return
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, work).result()
 
 
 class _Lesson:
@@ -178,7 +169,7 @@ class _Lesson:
         self, questions: Sequence[Question], examples: int, on_example: Callable[[int], None]
     ) -> None:
         """Ask until there are enough examples or no question is left."""
-        from exsearch.training.endpoint import ChatEndpoint
+        from exsearch.engines.endpoint import ChatEndpoint
 
         on_example(self.gained)
         todo = iter([q for q in questions if q.id not in self.made])
@@ -217,7 +208,7 @@ class _Lesson:
 
     async def _trajectory(self, question: Question, endpoint: ChatEndpoint) -> Trajectory:
         """One question asked to its end, and written down."""
-        from exsearch.training.endpoint import RefusedError
+        from exsearch.engines.endpoint import RefusedError
 
         start = time.perf_counter()
         episode = Episode(question, 0, self.agent, self.tokenizer)
@@ -250,13 +241,13 @@ class _Lesson:
         else:
             turns = [*self.worked.before(episode.kind, prompt)]
         system = {"role": "system", "content": SYSTEM_MESSAGE}
-        text = await endpoint.reply([system, *turns])
+        text = (await endpoint.reply([system, *turns])).text
         self._take(episode, text)
         if _is_malformed(episode) and not episode.retries:
             episode.retract()
             said = {"role": "assistant", "content": text or "(nothing)"}
             again = {"role": "user", "content": _AGAIN}
-            text = await endpoint.reply([system, *turns, said, again])
+            text = (await endpoint.reply([system, *turns, said, again])).text
             self._take(episode, text)
         return [*turns, {"role": "assistant", "content": text}]
 

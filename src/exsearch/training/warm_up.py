@@ -38,6 +38,10 @@ from exsearch.records import (
 from exsearch.retrievers.base import Retriever
 
 _REFERENCE = re.compile(r"#(\d+)")
+_NO_IDS = (
+    "the trajectory carries no token ids, so nothing can be learned from it; sample with --engine "
+    "transformers"
+)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -103,14 +107,24 @@ def read_examples(file: Path) -> list[WeightedTrajectory]:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    items.append(from_json(WeightedTrajectory, line))
+                    item = from_json(WeightedTrajectory, line)
                 except ValueError as error:
-                    reason = str(error).splitlines()[0]
-                    message = f"not a weighted trajectory: {reason}"
+                    message = f"not a weighted trajectory: {_why_not(line, error)}"
                     raise DataError(message, file=file, line=number) from None
+                if not item.trajectory.trainable:
+                    raise DataError(_NO_IDS, file=file, line=number)
+                items.append(item)
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror}", file=file) from None
     return items
+
+
+def _why_not(line: bytes, error: ValueError) -> str:
+    try:
+        from_json(Trajectory, line)
+    except ValueError:
+        return str(error).splitlines()[0]
+    return "it has no weight: its question has no answers, or its engine gives no token ids"
 
 
 def _trajectory(
