@@ -30,7 +30,11 @@ LAYERS = {
 ENTRY = 6
 # Only these may need torch to be imported; the core installs without it.
 TORCH = {
-    "exsearch.engines.forward",
+    "exsearch.engines.attention",
+    "exsearch.engines.batching",
+    "exsearch.engines.cache",
+    "exsearch.engines.linear",
+    "exsearch.engines.scoring",
     "exsearch.engines.sampling",
     "exsearch.engines.transformers",
     "exsearch.training.checkpoint",

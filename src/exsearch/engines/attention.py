@@ -1,15 +1,14 @@
 """Packed attention lets one forward pass hold many sequences, without padding and sharing prefixes.
 
-All new tokens of a pass stand in one row, (1, N). A `Span` is a run of them that belongs to one
-sequence; its `path` says where the keys and values of that whole sequence lie, token by token, so
-that a prefix that several sequences share is encoded once and attended to by all. The model's own
-code runs unchanged: this is an attention function registered with transformers.
+All new tokens of a pass stand in one row, (1, N). A `Span` of them belongs to one sequence and says
+where the keys and values of that whole sequence lie, so that a prefix that several sequences share
+is encoded once and attended to by all. The model's own code runs unchanged: this is an attention
+function registered with transformers.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -19,32 +18,27 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from exsearch.engines.linear import use_onednn
+from exsearch.engines.linear import onednn_linear
+from exsearch.engines.prefixes import Span
 from exsearch.errors import ModelError
 
 NAME = "exsearch_packed"
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Span:
-    """New tokens `start` to `start + new` of a pass; the last `new` places of `path` are theirs."""
-
-    start: int
-    new: int
-    path: np.ndarray  # (L,) where the keys and values of the sequence lie, new tokens included
-
-    @property
-    def alone(self) -> bool:
-        """True where nothing stands before the new tokens and they lie side by side."""
-        return self.new == len(self.path)
+_UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some models add to their scores
 
 
 class Store(Protocol):
     """Where a pass finds the keys and values that its spans' paths name."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int,
+        dropout: float,
     ) -> Tensor:
         """Attention of one layer.
 
@@ -55,6 +49,7 @@ class Store(Protocol):
             value: (N, G, D).
             scale: Of the scores.
             window: Tokens that a token may look back to, itself included; 0 for all.
+            dropout: Share of the attention weights left out at random, in training.
 
         Returns:
             (N, H, D).
@@ -71,7 +66,14 @@ class PassOnly:
         self.masks: dict[tuple[int, int, int], Tensor | None] = {}
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int,
+        dropout: float,
     ) -> Tensor:
         """See `Store.attend`."""
         parts = []
@@ -79,7 +81,7 @@ class PassOnly:
             new = slice(span.start, span.start + span.new)
             k = key[new] if path is None else key.index_select(0, path)
             v = value[new] if path is None else value.index_select(0, path)
-            parts.append(attend_span(query[new], k, v, scale, window, self.masks))
+            parts.append(attend_span(query[new], k, v, scale, window, self.masks, dropout))
         return torch.cat(parts)
 
 
@@ -90,6 +92,7 @@ def attend_span(
     scale: float,
     window: int,
     masks: dict[tuple[int, int, int], Tensor | None],
+    dropout: float = 0.0,
 ) -> Tensor:
     """Causal attention of a sequence's last tokens, (T, H, D), to all of it, (L, G, D)."""
     new, length = len(query), len(key)
@@ -106,6 +109,7 @@ def attend_span(
         key.transpose(0, 1)[:, None].expand(spread),
         value.transpose(0, 1)[:, None].expand(spread),
         attn_mask=mask,
+        dropout_p=dropout,
         is_causal=mask is None and new > 1,
         scale=scale,
     )
@@ -125,37 +129,47 @@ def _causal_mask(new: int, length: int, window: int, device: torch.device) -> Te
 
 @contextlib.contextmanager
 def packed_attention(model: Any) -> Iterator[None]:
-    """Within, the model takes `store=` and runs on packed rows; after, it is as it was."""
-    use_onednn(model)
+    """Within, the model runs on packed rows (`packed_logits`), forwards and backwards.
+
+    After, it is as it was. It may be entered again within.
+    """
     configs = {id(c): c for c in (model.config, model.config.get_text_config())}.values()
     before = [(c, c._attn_implementation) for c in configs]
     for config in configs:
         config._attn_implementation_internal = NAME
     try:
-        yield
+        with onednn_linear(model):
+            yield
     finally:
         for config, name in before:
             config._attn_implementation_internal = name
 
 
-def packed_states(
+def packed_logits(
     model: Any, ids: Tensor, positions: Tensor, store: Store, wanted: Tensor
 ) -> Tensor:
-    """Logits (M, V) after the tokens that `wanted` (M,) counts, of one packed pass.
+    """Logits (M, V), float32 or wider, after the tokens that `wanted` counts.
 
-    The language-model head is most of a small model's work: it sees only those.
+    To be called within `packed_attention`. The language-model head is a large part of a small
+    model's work: it sees only those.
+
+    Args:
+        model: A transformers causal language model for which `check_packable` holds.
+        ids: (N,) the tokens of the pass.
+        positions: (N,) each token's place in its own sequence.
+        store: Knows the sequences.
+        wanted: (M,) tokens of the pass.
     """
     hook = model.get_output_embeddings().register_forward_pre_hook(
         lambda _module, inputs: (inputs[0][0, wanted],)
     )
     try:
-        with packed_attention(model):
-            out = model(
-                input_ids=ids[None], position_ids=positions[None], use_cache=False, store=store
-            )
-            return out.logits
+        logits = model(
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, store=store
+        ).logits
     finally:
         hook.remove()
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _attention(
@@ -171,13 +185,12 @@ def _attention(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls: states are (1, H, N, D)."""
-    unknown = [n for n in ("softcap", "s_aux", "position_bias") if others.get(n) is not None]
-    if store is None or unknown or dropout:
-        what = f"attention with {unknown[0]}" if unknown else "attention dropout"
-        raise ModelError(f"{type(module).__name__}: {what} is not supported here")
+    assert store is not None  # `packed_attention` is only entered with one
+    if unknown := [n for n in _UNKNOWN if others.get(n) is not None]:
+        raise ModelError(f"{type(module).__name__}: attention with {unknown[0]} is not supported")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-    out = store.attend(module.layer_idx, q, k, v, scale, sliding_window or 0)
+    out = store.attend(module.layer_idx, q, k, v, scale, sliding_window or 0, dropout)
     return out[None], None
 
 
@@ -200,7 +213,9 @@ def check_packable(model: Any) -> None:
     positions = torch.tensor([0, 1, 2, 3, 2], device=device)
     with torch.inference_mode():
         last = torch.tensor([3, 4], device=device)
-        packed = packed_states(model, tokens, positions, PassOnly(spans, device), last).float()
+        with packed_attention(model):
+            store = PassOnly(spans, device)
+            packed = packed_logits(model, tokens, positions, store, last)
         plain = [
             model(input_ids=row[None], use_cache=False).logits[0, -1].float()
             for row in (tokens[:4], tokens[[0, 1, 4]])

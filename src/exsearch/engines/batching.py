@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exsearch.engines.attention import Span, packed_states
+from exsearch.engines.attention import packed_logits
 from exsearch.engines.base import Generation, Request, Sampling
 from exsearch.engines.cache import KeyValueCache
+from exsearch.engines.prefixes import Span
 from exsearch.engines.sampling import sample
 from exsearch.errors import EngineError
 
@@ -170,7 +171,7 @@ class ContinuousBatch:
         owners = [number for number, _ in admitted.values()]
         self.cache.begin(np.array(writing, np.int64), lengths, spans, owners)
         device = self.cache.device
-        logits = packed_states(
+        logits = packed_logits(
             self.model,
             torch.tensor(ids, device=device),
             torch.from_numpy(np.concatenate(positions)).to(device),

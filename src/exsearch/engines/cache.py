@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from exsearch.engines.attention import Span, attend_span
-from exsearch.engines.prefixes import PrefixTree
+from exsearch.engines.attention import attend_span
+from exsearch.engines.prefixes import PrefixTree, Span
 
 _COLUMNS = 64  # rows grow by so many tokens
 
@@ -117,9 +117,16 @@ class KeyValueCache:
                 rows[target, :, :tokens] = rows[source, :, :tokens]
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int,
+        dropout: float,
     ) -> Tensor:
-        """See `attention.Store.attend`."""
+        """See `attention.Store.attend`; nothing is dropped, as nothing is trained."""
         now = self._pass
         assert now is not None
         if layer not in self._layers:

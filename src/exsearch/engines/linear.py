@@ -8,6 +8,8 @@ by a measurement, so that a resumed run takes the same way and ends with the sam
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -15,17 +17,23 @@ import torch
 from torch import Tensor, nn
 
 
-def use_onednn(model: nn.Module) -> None:
-    """Let the model's float32 linear layers on a CPU run on oneDNN; does nothing elsewhere.
+@contextlib.contextmanager
+def onednn_linear(model: nn.Module) -> Iterator[None]:
+    """Within, the model's float32 linear layers on a CPU run on oneDNN; changes nothing elsewhere.
 
-    The layers keep their weights and their class; only what `forward` calls changes. Calling it
-    again changes nothing.
+    The layers keep their weights and their class; only what `forward` calls changes.
     """
-    if not onednn_is_faster():
-        return
-    for module in model.modules():
-        if type(module) is nn.Linear and "forward" not in vars(module):
-            module.forward = partial(_linear, module)
+    changed = []
+    if onednn_is_faster():
+        for module in model.modules():
+            if type(module) is nn.Linear and "forward" not in vars(module):
+                module.forward = partial(_linear, module)
+                changed.append(module)
+    try:
+        yield
+    finally:
+        for module in changed:
+            del module.forward
 
 
 @cache

@@ -1,14 +1,60 @@
-"""A prefix tree remembers which token sequences have been encoded, and where.
+"""Prefixes that sequences share: within one pass (`shared`), or among all so far (`PrefixTree`).
 
-It hands out places (row numbers of a key/value pool) and finds, for a new sequence, the places of
-its longest known prefix. It holds no tensors; what stands in a place is the pool's business.
+A place is where the keys and values of one token lie: a row of a pool, or a token of the pass. This
+module counts places; it holds no tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """New tokens `start` to `start + new` of a pass; the last `new` places of `path` are theirs."""
+
+    start: int
+    new: int
+    path: np.ndarray  # (L,) places of the whole sequence, new tokens included
+
+    @property
+    def alone(self) -> bool:
+        """True where nothing stands before the new tokens."""
+        return self.new == len(self.path)
+
+
+def shared(
+    sequences: Sequence[Sequence[int]], budget: int
+) -> Iterator[tuple[list[int], list[Span]]]:
+    """Passes over sequences, each with what they have in common encoded once.
+
+    Args:
+        sequences: Token ids.
+        budget: New tokens in one pass, where one sequence does not have more.
+
+    Yields:
+        Which sequences a pass holds, and their spans; places count the tokens of the pass.
+    """
+    # In sorted order a sequence has its longest common prefix with the one before it.
+    tokens = [np.asarray(s, np.int64) for s in sequences]
+    members: list[int] = []
+    spans: list[Span] = []
+    size, before, path = 0, np.empty(0, np.int64), np.empty(0, np.int64)
+    for i in sorted(range(len(sequences)), key=lambda i: tuple(sequences[i])):
+        known = _common(before, tokens[i])
+        if members and size + len(tokens[i]) - known > budget:
+            yield members, spans
+            members, spans, size, known = [], [], 0, 0
+        new = len(tokens[i]) - known
+        path = np.concatenate([path[:known], np.arange(size, size + new)])
+        members.append(i)
+        spans.append(Span(size, new, path))
+        size, before = size + new, tokens[i]
+    if members:
+        yield members, spans
 
 
 class PrefixTree:

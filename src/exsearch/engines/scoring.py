@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from exsearch.engines.attention import Span, packed_states
+from exsearch.engines.attention import packed_logits
 from exsearch.engines.cache import KeyValueCache
+from exsearch.engines.prefixes import Span
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # prompt and continuation
 
@@ -73,13 +74,13 @@ def _run(
         states += range(end - len(continuation), end)
     device = cache.device
     targets = torch.tensor([t for _, c in batch for t in c], device=device)
-    logits = packed_states(
+    logits = packed_logits(
         model,
         torch.tensor(ids, device=device),
         torch.from_numpy(np.concatenate(positions)).to(device),
         cache,
         torch.tensor(states, device=device),
-    ).float()
+    )
     values = logits.gather(-1, targets[:, None])[:, 0] - torch.logsumexp(logits, dim=-1)
     parts = values.cpu().split([len(c) for _, c in batch])
     return [tuple(part.tolist()) for part in parts]

@@ -15,12 +15,11 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from exsearch.engines.attention import check_packable
+from exsearch.engines.attention import check_packable, packed_attention
 from exsearch.engines.base import Generation, Request, Sampling, Session
 from exsearch.engines.batching import ContinuousBatch
 from exsearch.engines.cache import KeyValueCache
 from exsearch.engines.chat import HuggingFaceChat
-from exsearch.engines.linear import use_onednn
 from exsearch.engines.scoring import score
 from exsearch.errors import EngineError, ModelError
 
@@ -77,7 +76,6 @@ class TransformersEngine:
         """
         with _loading(str(folder)):
             self.model = _load_model(str(folder), self.dtype).to(self.device).eval()
-        use_onednn(self.model)
 
     def open(self) -> Session:
         """A batch of its own, with nothing in the cache; one at a time."""
@@ -147,7 +145,7 @@ class TransformersEngine:
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), packed_attention(self.model):
                 yield
         except torch.OutOfMemoryError as error:
             raise EngineError(

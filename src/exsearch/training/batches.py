@@ -1,14 +1,17 @@
 """A training sequence is token ids with a loss weight for each: what the M-step learns from.
 
-It decides which tokens carry loss (sampled ones and the gold answer, nothing else) and merges
-sequences that are the same. It holds no tensors.
+It decides which tokens carry loss (sampled ones and the gold answer, nothing else) and lets
+sequences share what they have in common. It holds no tensors.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
+from exsearch.engines.prefixes import Span, shared
 from exsearch.records import WeightedTrajectory
 
 
@@ -76,6 +79,48 @@ def merged(sequences: Iterable[TrainingSequence]) -> list[TrainingSequence]:
             )
         by_ids[s.input_ids] = s
     return list(by_ids.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class MicroBatch:
+    """Sequences as one pass of the model: each token after a given prefix stands in it once.
+
+    A target is a token that carries loss: its weight is the sum of those of all sequences that go
+    through it, and `predictors` has the token of the pass after which it comes.
+    """
+
+    ids: np.ndarray  # (N,)
+    positions: np.ndarray  # (N,) each token's place in its own sequence
+    spans: tuple[Span, ...]
+    targets: np.ndarray  # (M,) ids
+    predictors: np.ndarray  # (M,) tokens of the pass
+    weights: np.ndarray  # (M,) float64
+    sources: tuple[str, ...]  # ids of the trajectories
+
+
+def micro_batches(sequences: Sequence[TrainingSequence], budget: int) -> Iterator[MicroBatch]:
+    """Sequences in passes of at most `budget` tokens each, where one sequence has no more."""
+    for members, spans in shared([s.input_ids for s in sequences], budget):
+        chosen = [sequences[i] for i in members]
+        size = spans[-1].start + spans[-1].new
+        ids, positions = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        weights, predictors = np.zeros(size), np.zeros(size, np.int64)
+        for s, span in zip(chosen, spans, strict=True):
+            ids[span.path] = s.input_ids
+            positions[span.path] = np.arange(len(s.input_ids))
+            weights[span.path] += s.loss_weights
+            predictors[span.path[1:]] = span.path[:-1]
+        at = np.flatnonzero(weights)
+        sources = tuple(dict.fromkeys(name for s in chosen for name in s.sources))
+        yield MicroBatch(
+            ids,
+            positions,
+            tuple(s for s in spans if s.new),
+            ids[at],
+            predictors[at],
+            weights[at],
+            sources,
+        )
 
 
 def without_negligible(

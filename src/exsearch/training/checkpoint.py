@@ -5,8 +5,9 @@ A training checkpoint also holds the optimizer's state, as safetensors: nothing 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from exsearch.engines.forward import seeded
 from exsearch.errors import ModelError
 from exsearch.runs import is_complete, new_folder, verify_folder
 from exsearch.training.recipe import MStepConfig
@@ -56,6 +56,14 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
     )
     with seeded(0, device):  # the same adapter each time: a run killed early begins again alike
         return get_peft_model(model, lora)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's randomness from this seed within, and as if untouched after."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def adapter_base(folder: Path) -> Path | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -18,17 +19,20 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from exsearch.engines.attention import PassOnly, packed_attention, packed_logits
 from exsearch.engines.base import random_key
-from exsearch.engines.forward import padded, seeded, target_log_probs, token_batches
 from exsearch.errors import TrainingError
 from exsearch.records import WeightedTrajectory
 from exsearch.training.batches import (
+    MicroBatch,
     TrainingSequence,
     mean_loss_tokens,
     merged,
+    micro_batches,
     training_sequences,
     without_negligible,
 )
+from exsearch.training.checkpoint import seeded
 from exsearch.training.e_step import by_question
 from exsearch.training.recipe import MStepConfig
 
@@ -66,23 +70,37 @@ def new_optimizer(model: Any, config: MStepConfig | None = None) -> torch.optim.
 def weighted_loss(model: Any, sequences: Sequence[TrainingSequence]) -> torch.Tensor:
     """- Σ weight · log p over all tokens of the sequences that carry loss: a sum, not a mean.
 
+    Raises:
+        TrainingError: the loss is not finite; names the trajectories.
+    """
+    (batch,) = micro_batches(sequences, budget=sys.maxsize)
+    with packed_attention(model):
+        return batch_loss(model, batch)
+
+
+def batch_loss(model: Any, batch: MicroBatch) -> torch.Tensor:
+    """`weighted_loss` of one micro-batch, in one pass of the model; within `packed_attention`.
+
     Args:
         model: A transformers causal language model.
-        sequences: One micro-batch.
+        batch: Its tokens and targets.
 
     Raises:
         TrainingError: the loss is not finite; names the trajectories.
     """
     device = next(model.parameters()).device
-    input_ids = padded([s.input_ids for s in sequences], device)  # (B, T)
-    weights = torch.zeros(input_ids.shape, dtype=torch.float64)
-    for row, s in enumerate(sequences):
-        weights[row, : len(s.loss_weights)] = torch.tensor(s.loss_weights, dtype=torch.float64)
-    targets = weights != 0
-    log_probs = target_log_probs(model, input_ids, targets.to(device))  # (N,)
-    loss = -(weights[targets].to(device, log_probs.dtype) * log_probs).sum()
+    logits = packed_logits(
+        model,
+        torch.from_numpy(batch.ids).to(device),
+        torch.from_numpy(batch.positions).to(device),
+        PassOnly(batch.spans, device),
+        torch.from_numpy(batch.predictors).to(device),
+    )  # (M, V): the head sees only what predicts a target
+    targets = torch.from_numpy(batch.targets).to(device)
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")  # (M,)
+    loss = (torch.from_numpy(batch.weights).to(device, losses.dtype) * losses).sum()
     if not torch.isfinite(loss):
-        names = ", ".join(dict.fromkeys(name for s in sequences for name in s.sources))
+        names = ", ".join(batch.sources)
         raise TrainingError(
             f"the loss is {loss.item()} on the trajectories {names}; lower the rate"
         )
@@ -148,18 +166,20 @@ def m_step(
             continue
         sequences = merged(s for group in questions for i in group for s in training_sequences(i))
         sequences, left_out = without_negligible(sequences, threshold)
-        figures.add(sequences, left_out)
+        batches = list(micro_batches(sequences, config.token_budget))
+        tokens = sum(len(b.ids) for b in batches)
+        figures.add(sequences, tokens, left_out)
         norm = len(questions) * mean_tokens
         rate = learning_rate(step, total, config)
         # By the step alone: dropout, where a model has it, is the same in a resumed run.
-        with seeded(random_key(seed, step), device):
+        with seeded(random_key(seed, step), device), packed_attention(model):
             loss, gradient = _optimizer_step(
-                model, optimizer, accelerator, sequences, norm, rate, config
+                model, optimizer, accelerator, batches, norm, rate, config
             )
         if on_step:
             on_step({
                 "step": step + 1, "steps": total, "loss": loss, "learning_rate": rate,
-                "grad_norm": gradient, "tokens": sum(len(s.input_ids) for s in sequences),
+                "grad_norm": gradient, "tokens": tokens,
             })  # fmt: skip
     model.eval()
     return {
@@ -186,14 +206,16 @@ def _mean_question_weight(questions: Sequence[Sequence[WeightedTrajectory]]) -> 
 @dataclasses.dataclass
 class _Figures:
     sequences: int = 0
-    tokens: int = 0
+    sequence_tokens: int = 0  # before prefixes are shared
+    tokens: int = 0  # that went through the model
     loss_tokens: int = 0
     left_out_weight: float = 0.0
 
-    def add(self, sequences: Iterable[TrainingSequence], left_out: float) -> None:
+    def add(self, sequences: Iterable[TrainingSequence], tokens: int, left_out: float) -> None:
+        self.tokens += tokens
         for s in sequences:
             self.sequences += 1
-            self.tokens += len(s.input_ids)
+            self.sequence_tokens += len(s.input_ids)
             self.loss_tokens += s.targets
         self.left_out_weight += left_out
 
@@ -213,25 +235,25 @@ def _optimizer_step(
     model: Any,
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
-    sequences: Sequence[TrainingSequence],
+    batches: Sequence[MicroBatch],
     norm: float,
     rate: float,
     config: MStepConfig,
 ) -> tuple[float, float]:
-    """One step over all sequences; the loss and the gradient's norm before clipping."""
+    """One step over all micro-batches; the loss and the gradient's norm before clipping."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     total = 0.0
-    for batch in token_batches([len(s.input_ids) for s in sequences], config.token_budget):
+    for batch in batches:
         with accelerator.autocast():
-            loss = weighted_loss(model, [sequences[i] for i in batch]) / norm
+            loss = batch_loss(model, batch) / norm
         accelerator.backward(loss)
         total += loss.item()
     trained = [p for p in model.parameters() if p.requires_grad]
     gradient = torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
     if not torch.isfinite(gradient):
-        names = ", ".join(dict.fromkeys(n for s in sequences for n in s.sources))
+        names = ", ".join(dict.fromkeys(n for batch in batches for n in batch.sources))
         raise TrainingError(
             f"the gradient is not finite on the trajectories {names}; lower the rate"
         )
