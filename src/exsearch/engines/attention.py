@@ -61,8 +61,9 @@ class PassOnly:
     """A `Store` of nothing but the pass itself; paths count its tokens. Gradients flow."""
 
     def __init__(self, spans: Sequence[Span], device: torch.device):
-        self.spans = spans
-        self.paths = [None if s.alone else torch.from_numpy(s.path).to(device) for s in spans]
+        self.new = [span.new for span in spans]
+        self.lengths = [len(span.path) for span in spans]
+        self.paths = torch.from_numpy(np.concatenate([span.path for span in spans])).to(device)
         self.masks: dict[tuple[int, int, int], Tensor | None] = {}
 
     def attend(
@@ -76,13 +77,16 @@ class PassOnly:
         dropout: float,
     ) -> Tensor:
         """See `Store.attend`."""
-        parts = []
-        for span, path in zip(self.spans, self.paths, strict=True):
-            new = slice(span.start, span.start + span.new)
-            k = key[new] if path is None else key.index_select(0, path)
-            v = value[new] if path is None else value.index_select(0, path)
-            parts.append(attend_span(query[new], k, v, scale, window, self.masks, dropout))
-        return torch.cat(parts)
+        # Gathered and split at once: a slice a span would give each a gradient of full size.
+        states = zip(
+            query.split(self.new),
+            key.index_select(0, self.paths).split(self.lengths),
+            value.index_select(0, self.paths).split(self.lengths),
+            strict=True,
+        )
+        return torch.cat(
+            [attend_span(q, k, v, scale, window, self.masks, dropout) for q, k, v in states]
+        )
 
 
 def attend_span(
