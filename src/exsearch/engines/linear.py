@@ -46,13 +46,13 @@ def onednn_is_faster() -> bool:
     )
 
 
-def _linear(module: nn.Linear, inputs: Tensor) -> Tensor:
-    plain = inputs.dtype == module.weight.dtype == torch.float32 and inputs.device.type == "cpu"
-    if not plain or torch.is_autocast_enabled("cpu") or inputs.numel() == 0:
-        return nn.functional.linear(inputs, module.weight, module.bias)
-    if torch.is_grad_enabled() and (inputs.requires_grad or module.weight.requires_grad):
-        return _OneDnnLinear.apply(inputs, module.weight, module.bias)  # pyright: ignore[reportReturnType]
-    return _product(inputs, module.weight, module.bias)
+def _linear(module: nn.Linear, input: Tensor) -> Tensor:
+    plain = input.dtype == module.weight.dtype == torch.float32 and input.device.type == "cpu"
+    if not plain or torch.is_autocast_enabled("cpu") or input.numel() == 0:
+        return nn.functional.linear(input, module.weight, module.bias)
+    if torch.is_grad_enabled() and (input.requires_grad or module.weight.requires_grad):
+        return _OneDnnLinear.apply(input, module.weight, module.bias)  # pyright: ignore[reportReturnType]
+    return _product(input, module.weight, module.bias)
 
 
 def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
