@@ -252,11 +252,11 @@ def test_a_malformed_reply_is_sampled_once_more_where_asked():
     assert len(t.calls) == 1
 
 
-def test_finished_trajectories_are_counted():
+def test_finished_trajectories_are_reported():
     counts = []
     script = [("fact 0", "Answer: x"), *SCRIPT]
-    run(script, samples=2, on_finished=counts.append)
-    assert counts == [2, 6]
+    run(script, samples=2, on_finished=lambda ended: counts.append([t.id for t in ended]))
+    assert counts == [["0#0", "0#1"], [f"{q}#{n}" for q in (1, 2, 3) for n in (0, 1)]]
 
 
 CONFIGS = [

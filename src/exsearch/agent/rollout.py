@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from exsearch.agent.episode import AgentConfig, Episode
@@ -33,7 +33,7 @@ def rollout(
     iteration: int = 0,
     retry_malformed: bool = False,
     examples: WorkedExamples | None = None,
-    on_finished: Callable[[int], None] | None = None,
+    on_finished: Callable[[Sequence[Trajectory]], None] | None = None,
 ) -> list[Trajectory]:
     """Sample trajectories, as many side by side as the engine can write.
 
@@ -49,7 +49,7 @@ def rollout(
         retry_malformed: Sample a malformed generation once more. Never in an E-step: a retry
             changes the proposal, and the weights would no longer be right.
         examples: Worked examples shown before each prompt.
-        on_finished: Called with the number of trajectories that have just ended.
+        on_finished: Called with the trajectories that have just ended.
 
     Returns:
         `len(questions) * samples` trajectories, in the order of questions, then of samples.
@@ -61,27 +61,24 @@ def rollout(
         for sample in range(samples)
     ]
     calls = _Calls(engine, sampling, seed, iteration, retry_malformed)
+    done: dict[int, Trajectory] = {}
+    start = time.perf_counter()
     with _Searches(retriever, config.passages) as searches:
-        seconds = _run(episodes, calls, searches, on_finished or (lambda count: None))
-    return [
-        e.trajectory(iteration=iteration, seconds=round(s, 3))
-        for e, s in zip(episodes, seconds, strict=True)
-    ]
+        for ended in _run(episodes, calls, searches):
+            seconds = round(time.perf_counter() - start, 3)
+            new = {i: episodes[i].trajectory(iteration=iteration, seconds=seconds) for i in ended}
+            done |= new
+            if on_finished:
+                on_finished(list(new.values()))
+    return [done[i] for i in range(len(episodes))]
 
 
-def _run(
-    episodes: Sequence[Episode],
-    calls: _Calls,
-    searches: _Searches,
-    on_finished: Callable[[int], None],
-) -> list[float]:
-    """Run all episodes to their end; how long after the start each ended.
+def _run(episodes: Sequence[Episode], calls: _Calls, searches: _Searches) -> Iterator[list[int]]:
+    """Run all episodes to their end; the numbers of those that ended, as they do.
 
     A search has the time of one step of the engine, and is waited for after it: so it never depends
     on who was faster which sequences share a batch, and with that the last bits of their floats.
     """
-    start = time.perf_counter()
-    seconds = [0.0] * len(episodes)
     waiting = iter(range(len(episodes)))
     opened: list[int] = []
     while True:
@@ -90,17 +87,14 @@ def _run(
             opened.append(i)
             calls.ask(episodes[i])
         if not opened:
-            return seconds
+            return
         to_search = calls.step()
         for episode in searches.collect():
             calls.ask(episode)
         searches.begin(to_search)
-        ended = [i for i in opened if episodes[i].stop_reason is not None]
-        for i in ended:
-            seconds[i] = time.perf_counter() - start
-        opened = [i for i in opened if episodes[i].stop_reason is None]
-        if ended:
-            on_finished(len(ended))
+        if ended := [i for i in opened if episodes[i].stop_reason is not None]:
+            opened = [i for i in opened if episodes[i].stop_reason is None]
+            yield ended
 
 
 class _Calls:

@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from exsearch.engines.attention import attend_span
 from exsearch.engines.prefixes import PrefixTree, Span
 
-_COLUMNS = 64  # rows grow by so many tokens
+_COLUMNS = 256  # rows grow by so many tokens
 
 
 @dataclasses.dataclass

@@ -143,7 +143,8 @@ class TransformersEngine:
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
         was_training = self.model.training
-        self.model.eval()
+        if was_training:
+            self.model.eval()
         try:
             with torch.inference_mode(), packed_attention(self.model):
                 yield
@@ -153,7 +154,8 @@ class TransformersEngine:
                 f"model.token_budget ({self.token_budget})"
             ) from error
         finally:
-            self.model.train(was_training)
+            if was_training:
+                self.model.train()
 
     def _check_length(self, tokens: int) -> None:
         limit = getattr(self.model.config, "max_position_embeddings", None)

@@ -67,6 +67,7 @@ def evaluate(
         if not question.distinct_answers:
             raise DataError(f'question "{question.id}" has no answer to score by: leave it out')
     folder.mkdir(parents=True, exist_ok=True)
+    report = on_finished or (lambda count: None)
 
     def work(asked: Sequence[Question]) -> tuple[Iterator[str], dict[str, Any]]:
         trajectories = rollout(
@@ -78,7 +79,7 @@ def evaluate(
             seed=seed,
             examples=examples,
             retry_malformed=retry_malformed,
-            on_finished=on_finished,
+            on_finished=lambda ended: report(len(ended)),
         )
         seconds = max(t.seconds for t in trajectories)
         return (to_json(t) for t in trajectories), {"samples": len(asked), "seconds": seconds}

@@ -23,6 +23,8 @@ from exsearch.retrievers.base import Retriever
 from exsearch.runs import in_chunks
 from exsearch.training.weights import Weighting, importance_weights
 
+_SCORED_TOGETHER = 32  # trajectories: few enough that the cache still holds the first of them
+
 
 @dataclasses.dataclass(frozen=True)
 class EStepConfig:
@@ -49,7 +51,7 @@ class EStepConfig:
     weight_temperature: float = 1.0
     length_normalized: bool = False
     proposal_correction: bool = True
-    chunk: int = 16
+    chunk: int = 32
     max_error_share: float = 0.1
 
     @property
@@ -75,13 +77,20 @@ def weigh(
     """
     config = config or EStepConfig()
     kept = [t for t in trajectories if not t.stop_reason.is_error]
-    scored = _score_answers(kept, engine, config)
+    return _with_weights(_score_answers(kept, engine, config), config)
+
+
+def _with_weights(
+    scored: Sequence[WeightedTrajectory], config: EStepConfig
+) -> list[WeightedTrajectory]:
+    """The same with their weights, which depend on all samples of a question."""
+    items = list(scored)
     groups: dict[str, list[int]] = {}
-    for i, trajectory in enumerate(kept):
-        groups.setdefault(trajectory.question.id, []).append(i)
+    for i, item in enumerate(items):
+        groups.setdefault(item.trajectory.question.id, []).append(i)
     for members in groups.values():
-        _set_weights(scored, members, config)
-    return scored
+        _set_weights(items, members, config)
+    return items
 
 
 def _score_answers(
@@ -107,9 +116,8 @@ def _score_answers(
             owners.append(i)
     scores: list[list[float]] = [[] for _ in trajectories]
     ids: list[list[tuple[int, ...]]] = [[] for _ in trajectories]
-    for i, target, log_probs in zip(
-        owners, targets, engine.log_prob(prompts, targets), strict=True
-    ):
+    found = engine.log_prob(prompts, targets) if prompts else []
+    for i, target, log_probs in zip(owners, targets, found, strict=True):
         total = sum(log_probs)
         scores[i].append(total / len(target) if config.length_normalized else total)
         ids[i].append(target)
@@ -154,8 +162,8 @@ def sample_and_weigh(
 
     Chunks already committed are not sampled again (`runs.in_chunks`). A question without answers
     gives plain trajectories, without weights, and so does an engine without token ids; training has
-    none of those. Times are in the chunks'
-    facts alone, so that the file is the same bytes however often the work was stopped.
+    none of those. Times are in the chunks' facts alone, so that the file is the same bytes however
+    often the work was stopped.
 
     Returns:
         For each chunk: samples, failed samples, seconds spent on sampling and on scoring.
@@ -166,6 +174,13 @@ def sample_and_weigh(
 
     def work(chunk: Sequence[Question]) -> tuple[Iterator[str], dict[str, Any]]:
         start = time.perf_counter()
+        scorer = _Scorer(engine, config)
+
+        def ended(trajectories: Sequence[Trajectory]) -> None:
+            scorer.take(trajectories)
+            if on_finished:
+                on_finished(len(trajectories))
+
         trajectories = rollout(
             chunk,
             engine,
@@ -175,7 +190,7 @@ def sample_and_weigh(
             sampling=config.sampling,
             seed=seed,
             iteration=iteration,
-            on_finished=on_finished,
+            on_finished=ended,
         )
         errors = [t for t in trajectories if t.stop_reason.is_error]
         if len(errors) > config.max_error_share * len(trajectories):
@@ -183,26 +198,49 @@ def sample_and_weigh(
                 f"{len(errors)} of {len(trajectories)} samples failed, the last with: "
                 f"{errors[-1].error}; mend the cause and run the same command again"
             )
-        sampled = time.perf_counter()
-        known, plain = [], []
-        for t in trajectories:
-            weighable = engine.tokenizer.model_ids and t.question.distinct_answers
-            (known if weighable else plain).append(t)
-        weighted = weigh(known, engine, config) if known else []
+        scored = scorer.finish()
+        weighted = _with_weights([scored[t.id] for t in trajectories if t.id in scored], config)
+        plain = [t for t in trajectories if not scorer.weighable(t)]
         facts = {
             "samples": len(trajectories),
             "failed": len(errors),
-            "sampling_seconds": round(sampled - start, 3),
-            "scoring_seconds": round(time.perf_counter() - sampled, 3),
+            "sampling_seconds": round(time.perf_counter() - start - scorer.seconds, 3),
+            "scoring_seconds": round(scorer.seconds, 3),
         }
         plain = [dataclasses.replace(t, seconds=0.0) for t in plain]
-        weighted = [
-            dataclasses.replace(i, trajectory=dataclasses.replace(i.trajectory, seconds=0.0))
-            for i in weighted
-        ]
         return (to_json(item) for item in (*weighted, *plain)), facts
 
     return in_chunks(questions, config.chunk, file, work)
+
+
+class _Scorer:
+    """Scores trajectories soon after they end, while the engine's cache still holds their ends."""
+
+    def __init__(self, engine: Engine, config: EStepConfig):
+        self._engine, self._config = engine, config
+        self._waiting: list[Trajectory] = []
+        self._scored: dict[str, WeightedTrajectory] = {}
+        self.seconds = 0.0
+
+    def weighable(self, trajectory: Trajectory) -> bool:
+        """True where there is an answer to score, and token ids to score it after."""
+        return self._engine.tokenizer.model_ids and bool(trajectory.question.distinct_answers)
+
+    def take(self, ended: Sequence[Trajectory]) -> None:
+        """Take in trajectories that have just ended."""
+        self._waiting += [t for t in ended if self.weighable(t) and not t.stop_reason.is_error]
+        if len(self._waiting) >= _SCORED_TOGETHER:
+            self.finish()
+
+    def finish(self) -> dict[str, WeightedTrajectory]:
+        """All that was taken in, scored and without weights, by id."""
+        start = time.perf_counter()
+        for item in _score_answers(self._waiting, self._engine, self._config):
+            plain = dataclasses.replace(item.trajectory, seconds=0.0)
+            self._scored[plain.id] = dataclasses.replace(item, trajectory=plain)
+        self._waiting = []
+        self.seconds += time.perf_counter() - start
+        return self._scored
 
 
 def read_weighted(file: Path) -> Iterator[WeightedTrajectory]:
