@@ -57,6 +57,7 @@ class Request:
     prompt_ids: tuple[int, ...]
     max_tokens: int
     key: int = 0
+    forced_ids: tuple[int, ...] = ()  # tokens to write instead of drawing: for measuring, replay
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
