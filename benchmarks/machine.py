@@ -50,14 +50,13 @@ class Ceilings:
 
     def measure(self) -> None:
         """Measure once more (two seconds on two cores)."""
-        self.measured.append(
-            Ceiling(_gemm_rate(self.size), *_memory_rates(self.array_bytes))
-        )
+        self.measured.append(Ceiling(_gemm_rate(self.size), *_memory_rates(self.array_bytes)))
 
     @property
     def ceiling(self) -> Ceiling:
         """The median of all measurements."""
-        return Ceiling(*map(statistics.median, zip(*map(dataclasses.astuple, self.measured))))
+        columns = zip(*map(dataclasses.astuple, self.measured), strict=True)
+        return Ceiling(*map(statistics.median, columns))
 
     def figures(self) -> dict[str, Any]:
         """GFLOP/s and GB/s, with their spread over the run."""

@@ -27,6 +27,7 @@ from exsearch.errors import DataError, EngineError
 from exsearch.records import Evidence, Passage, Question, Trajectory
 from exsearch.retrievers.base import Retriever
 from exsearch.retrievers.bm25 import build_bm25
+from exsearch.training.e_step import by_question
 from exsearch.training.recipe import Recipe
 from exsearch.training.warm_up import read_examples, written
 
@@ -206,6 +207,11 @@ class Workload:
     agent: AgentConfig
     index: Path
 
+    @property
+    def samples(self) -> int:
+        """K."""
+        return len(self.trajectories) // len(self.questions)
+
     def of(self, count: int) -> Workload:
         """Of the first `count` questions alone."""
         ids = {q.id for q in self.questions[:count]}
@@ -230,8 +236,10 @@ def workload(
         asked = questions(data, count)
         made = list(synthesised(asked, load_retriever(index), tokenizer, agent))
         return Workload(asked, made, agent, index)
-    trajectories = [i.trajectory for i in read_examples(replay) if i.trajectory.trainable]
-    asked = list({t.question.id: t.question for t in trajectories}.values())
-    if len(asked) < count:
-        raise DataError(f"{len(asked)} questions, expected {count}", file=replay)
-    return Workload(asked, trajectories, agent, index).of(count)
+    groups = by_question([i for i in read_examples(replay) if i.trajectory.trainable])
+    samples = max(map(len, groups), default=0)
+    whole = [[i.trajectory for i in g] for g in groups if len(g) == samples]
+    if len(whole) < count:
+        raise DataError(f"{len(whole)} questions, expected {count}", file=replay)
+    asked = [group[0].question for group in whole]
+    return Workload(asked, [t for group in whole for t in group], agent, index).of(count)
