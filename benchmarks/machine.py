@@ -12,7 +12,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +109,20 @@ def facts() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held so far.
+
+    Not `ru_maxrss` where it can be helped: on Linux a child starts with its parent's.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _cpu_name() -> str:
