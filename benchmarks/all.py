@@ -35,6 +35,7 @@ FULL = {
     "growth": "--small 64 --large 512 --runs 2",
     "m_step": "--questions 8 --weighted-questions 4 --questions-per-step 4 --trl g4,g8,p1024",
 }
+SAMPLE_GROWTH = "--small 24 --large 192 --runs 2"  # the packaged sample has no 512 questions
 
 
 def run(name: str, arguments: list[str]) -> dict[str, Any]:
@@ -69,7 +70,10 @@ def main() -> None:
         if name == "m_step" and not TRL_PYTHON.exists():
             print(f"\n== m_step left out, no {TRL_PYTHON}: make bench-trl-env")
             continue
-        arguments = (FULL if args.full else SMALL)[name].split()
+        settings = FULL if args.full else SMALL
+        if args.full and args.data == SAMPLE:
+            settings = {**FULL, "growth": SAMPLE_GROWTH}
+        arguments = settings[name].split()
         if name != "machine":
             arguments += ["--data", args.data, "--model", args.model]
         if args.replay and name in ("rollout", "m_step"):
