@@ -7,8 +7,8 @@ each node of the sequences' trie. Nothing here is measured.
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from benchmarks.machine import Ceiling
@@ -130,14 +130,18 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Floor:
-    """Seconds that no program on this machine can undercut, by phase."""
+    """Seconds at the machine's ceiling, by phase; and those of all products, however arranged.
+
+    Passes that mix prompts and decoding may undercut the sum of the phases, never the products.
+    """
 
     prompts: float
     decoding: float
+    products: float
 
     @property
     def total(self) -> float:
-        """Both phases."""
+        """Both phases, one after the other."""
         return self.prompts + self.decoding
 
 
@@ -160,24 +164,35 @@ def step_seconds(rows: Sequence[Ids], shape: Shape, ceiling: Ceiling) -> float:
     return max(flops / ceiling.flops, bytes_ / ceiling.read)
 
 
-def decoding_seconds(calls: Sequence[Call], shape: Shape, ceiling: Ceiling) -> float:
-    """The floor of decoding calls side by side, one step for all that are not at their end."""
-    total = 0.0
-    longest = max((len(c.output_ids) for c in calls), default=0)
-    for written in range(1, longest):
-        rows = [
-            (*c.prompt_ids, *c.output_ids[:written]) for c in calls if len(c.output_ids) > written
-        ]
-        total += step_seconds(rows, shape, ceiling)
-    return total
+def decoding_seconds(
+    trajectories: Sequence[Sequence[Call]], shape: Shape, ceiling: Ceiling
+) -> float:
+    """The floor of decoding the calls of trajectories that run side by side, none ever waiting.
+
+    The first step takes the first token of each, the second the next, of whichever call.
+    """
+    rows_of = [list(_decoded(calls)) for calls in trajectories]
+    return sum(
+        step_seconds([row for row in rows if row], shape, ceiling)
+        for rows in zip_longest(*rows_of, fillvalue=())
+    )
+
+
+def _decoded(calls: Sequence[Call]) -> Iterator[Ids]:
+    """What is in a row when each token that goes through the model does; the last does not."""
+    for call in calls:
+        for written in range(1, len(call.output_ids)):
+            yield (*call.prompt_ids, *call.output_ids[:written])
 
 
 def floor(trajectories: Sequence[Trajectory], shape: Shape, ceiling: Ceiling) -> Floor:
-    """The floor of rolling out some trajectories, all side by side and in step."""
-    prompts = [c.prompt_ids for t in trajectories for c in t.calls]
-    turns: dict[int, list[Call]] = defaultdict(list)
-    for t in trajectories:
-        for n, call in enumerate(t.calls):
-            turns[n].append(call)
-    decoding = sum(decoding_seconds(calls, shape, ceiling) for calls in turns.values())
-    return Floor(prompt_seconds(prompts, shape, ceiling), decoding)
+    """The floor of rolling out some trajectories."""
+    calls = [c for t in trajectories for c in t.calls]
+    prompts = [c.prompt_ids for c in calls]
+    seen = trie([(*c.prompt_ids, *c.output_ids[:-1]) for c in calls])
+    drawn = len(set(prompts)) + seen.nodes - trie(prompts).nodes
+    return Floor(
+        prompt_seconds(prompts, shape, ceiling),
+        decoding_seconds([t.calls for t in trajectories], shape, ceiling),
+        shape.flops(seen.nodes, seen.depths, drawn) / ceiling.flops,
+    )

@@ -137,9 +137,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     median = {name: statistics.median(runs) for name, runs in seconds.items()}
     decoding = [a - b for a, b in zip(seconds["all_tokens"], seconds["one_token"], strict=True)]
     shape, ceiling = Shape.of(engine.model), ceilings.ceiling
-    calls = [Call(CallKind.THINK, p, w) for p, w in zip(*batches[-1], strict=True)]
+    calls = [[Call(CallKind.THINK, p, w)] for p, w in zip(*batches[-1], strict=True)]
     least = decoding_seconds(calls, shape, ceiling)
-    steps = len(calls[0].output_ids) - 1
+    steps = len(calls[0][0].output_ids) - 1
     return {
         "machine": facts(),
         "ceiling": ceilings.figures(),

@@ -1,6 +1,7 @@
 """Shares of a rollout's time: drawing tokens, searching, the episodes' own work, and the rest.
 
 The rest is the model. Timers are put around functions for one run that counts for nothing else.
+Where searches run beside the model, on a thread, their share is not lost time.
 """
 
 from __future__ import annotations
@@ -57,16 +58,15 @@ def timed_rollout() -> Iterator[dict[str, Timer]]:
             function = timers["episodes"].around(getattr(Episode, method))
             # Of a class, so the wrapper must be a plain function to become a method: it is one.
             stack.enter_context(patch.object(Episode, method, function))
-        sampling = sys.modules.get("exsearch.engines.sampling")
-        draw = getattr(sampling, "sample", None)
-        for module in _holders("sample", draw):
-            stack.enter_context(patch.object(module, "sample", timers["sampling"].around(draw)))
+        draw = getattr(sys.modules.get("exsearch.engines.sampling"), "sample", None)
+        if draw is not None:
+            timed = timers["sampling"].around(draw)
+            for module in _holders("sample", draw):
+                stack.enter_context(patch.object(module, "sample", timed))
         yield timers
 
 
 def _holders(name: str, function: Any) -> list[Any]:
     """The package's modules that call this function by this name."""
-    if function is None:
-        return []
     modules = [m for n, m in sorted(sys.modules.items()) if n.startswith("exsearch.")]
     return [m for m in modules if getattr(m, name, None) is function]

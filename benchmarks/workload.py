@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,22 +175,73 @@ class Replay:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
+    @property
+    def tokenizer(self) -> ChatTokenizer:
+        """The inner engine's."""
+        return self.inner.tokenizer
+
+    def log_prob(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    ) -> list[tuple[float, ...]]:
+        """As the inner engine."""
+        return self.inner.log_prob(prompts, continuations)
+
+    def load_weights(self, folder: Path) -> None:
+        """As the inner engine."""
+        self.inner.load_weights(folder)
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """As the inner engine, with the outputs laid down."""
-        forced = [dataclasses.replace(r, forced_ids=self._output(r.key)) for r in requests]
+        forced = [self.forced(r) for r in requests]
         written = self.inner.generate(forced, sampling)
         for request, generation in zip(forced, written, strict=True):
-            if generation.output_ids != request.forced_ids:
-                raise EngineError(
-                    f"{type(self.inner).__name__} wrote {generation.output_ids} where "
-                    f"{request.forced_ids} was laid down: it does not honour Request.forced_ids"
-                )
+            self.check(request, generation)
         return written
 
-    def _output(self, key: int) -> tuple[int, ...]:
-        if key not in self._outputs:
+    @property
+    def open(self) -> Callable[[], ReplaySession]:
+        """As the inner engine, where it has sessions; else no such attribute."""
+        inner = self.inner.open
+        return lambda: ReplaySession(self, inner())
+
+    def forced(self, request: Request) -> Request:
+        """The request with its output laid down."""
+        if request.key not in self._outputs:
             raise EngineError("a call that is in no trajectory: other prompts, or another seed?")
-        return tuple(self._outputs[key])
+        return dataclasses.replace(request, forced_ids=tuple(self._outputs[request.key]))
+
+    def check(self, request: Request, written: Generation) -> None:
+        """See that the engine wrote what was laid down."""
+        if getattr(written, "output_ids", None) != request.forced_ids:
+            raise EngineError(
+                f"{type(self.inner).__name__} wrote {written} where {request.forced_ids} was laid "
+                "down: it does not honour Request.forced_ids"
+            )
+
+
+class ReplaySession:
+    """A session of the inner engine, with the outputs laid down."""
+
+    def __init__(self, replay: Replay, session: Any):
+        self._replay, self._session = replay, session
+        self._forced: dict[int, Request] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def submit(self, request: Request, sampling: Sampling) -> int:
+        """As the inner session."""
+        forced = self._replay.forced(request)
+        ticket = self._session.submit(forced, sampling)
+        self._forced[ticket] = forced
+        return ticket
+
+    def step(self) -> list[tuple[int, Any]]:
+        """As the inner session."""
+        ended = self._session.step()
+        for ticket, generation in ended:
+            self._replay.check(self._forced.pop(ticket), generation)
+        return ended
 
 
 def call_key(question_id: str, sample: int, call: int) -> int:

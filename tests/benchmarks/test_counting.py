@@ -75,11 +75,20 @@ def call(prompt, output):
 
 
 def test_the_last_token_of_an_output_needs_no_step():
-    calls = [call((1,), (2, 3)), call((1,), (4,))]
-    assert decoding_seconds(calls, SHAPE, COMPUTE_BOUND) == step_seconds(
-        [(1, 2)], SHAPE, COMPUTE_BOUND
+    calls = [[call((1,), (2, 3))], [call((1,), (4,))]]
+    expected = step_seconds([(1, 2)], SHAPE, COMPUTE_BOUND)
+    assert decoding_seconds(calls, SHAPE, COMPUTE_BOUND) == expected
+    assert decoding_seconds(calls[1:], SHAPE, COMPUTE_BOUND) == 0
+
+
+def test_no_trajectory_waits_for_another():
+    """One decodes in its second call what the other does in its first: two steps, not three."""
+    first = [call((1,), (2,)), call((3,), (4, 5))]
+    second = [call((1,), (6, 7, 8))]
+    expected = [[(3, 4), (1, 6)], [(1, 6, 7)]]
+    assert decoding_seconds([first, second], SHAPE, MEMORY_BOUND) == sum(
+        step_seconds(rows, SHAPE, MEMORY_BOUND) for rows in expected
     )
-    assert decoding_seconds([call((1,), (4,))], SHAPE, COMPUTE_BOUND) == 0
 
 
 @pytest.fixture
@@ -105,4 +114,4 @@ def test_the_floor_of_trajectories_by_hand(trajectories):
     least = floor(trajectories, SHAPE, COMPUTE_BOUND)
     assert least.prompts == SHAPE.flops(3, 1 + 2 + 2, 2)
     assert least.decoding == SHAPE.flops(1, 3, 1)  # 123, the same in both trajectories
-    assert least.total == least.prompts + least.decoding
+    assert least.total == least.prompts + least.decoding == least.products

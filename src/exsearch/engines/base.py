@@ -51,13 +51,14 @@ class Request:
     """One prompt to continue.
 
     `key` names the stream of randomness that this request draws from, so that what it samples does
-    not depend on which other requests share its batch (see `random_key`).
+    not depend on which other requests share its batch (see `random_key`). `forced_ids` are written
+    in place of the first tokens drawn, for replay and for measuring; their log-probs are as usual.
     """
 
     prompt_ids: tuple[int, ...]
     max_tokens: int
     key: int = 0
-    forced_ids: tuple[int, ...] = ()  # tokens to write instead of drawing: for measuring, replay
+    forced_ids: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
