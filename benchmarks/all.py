@@ -21,19 +21,19 @@ from benchmarks.workload import SAMPLE
 # A quarter of an hour on two quiet cores.
 SMALL = {
     "machine": "",
-    "rollout": "--questions 8 --batched-questions 2 --sequential-questions 1 --batch-sizes 8 "
+    "rollout": "--questions 6 --batched-questions 2 --sequential-questions 1 --batch-sizes 8 "
     "--greedy-questions 1",
-    "phases": "--questions 4",
+    "phases": "--questions 4 --runs 2",
     "growth": "--small 2 --large 16 --runs 1",
     "m_step": "--questions 2 --weighted-questions 1 --questions-per-step 1 --trl g8 --runs 1",
 }
 # Two hours at most; growth is the longest.
 FULL = {
     "machine": "",
-    "rollout": "--questions 32 --batched-questions 8 --sequential-questions 2",
+    "rollout": "--questions 24 --batched-questions 6 --sequential-questions 2",
     "phases": "--questions 16",
     "growth": "--small 64 --large 512 --runs 2",
-    "m_step": "--questions 8 --weighted-questions 4 --questions-per-step 4 --trl g4,g8,p1024",
+    "m_step": "--questions 8 --weighted-questions 3 --questions-per-step 4 --trl g4,g8,p1024",
 }
 SAMPLE_GROWTH = "--small 24 --large 192 --runs 2"  # the packaged sample has no 512 questions
 
