@@ -5,13 +5,16 @@ VENV ?= .venv
 PIP_ARGS ?=            # more arguments for pip, such as another index
 PYTEST_ARGS ?=
 QUICKSTART_ARGS ?=     # such as --small
+BENCH_ARGS ?=          # such as --data DIR (see benchmarks/README.md)
+BENCH_OUT ?= benchmarks.json
+TRL_VENV := .venv-trl
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt $(PIP_ARGS)
 pinned = $(shell grep '^$(1)==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test test-slow check format clean
+.PHONY: help quickstart install test test-slow check format bench bench-full bench-trl-env clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +40,14 @@ format: $(VENV)/.dev ## format the code and sort its imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: $(VENV)/.local ## measure speed against plain transformers and TRL, small (a quarter of an hour)
+	$(BIN)/python -m benchmarks.all $(BENCH_ARGS)
+
+bench-full: $(VENV)/.local $(TRL_VENV)/.done ## the same in full (two hours); figures go to BENCH_OUT
+	$(BIN)/python -m benchmarks.all --full --out $(BENCH_OUT) $(BENCH_ARGS)
+
+bench-trl-env: $(TRL_VENV)/.done ## install TRL, for bench to compare with, into .venv-trl
+
 clean: ## remove what building and testing leave behind
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -56,4 +67,10 @@ $(VENV)/.local: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: $(VENV)/.local
 	$(PIP) -e '.[local,dev]'
+	@touch $@
+
+# TRL needs other packages than ours, so it has an environment of its own.
+$(TRL_VENV)/.done: benchmarks/requirements-trl.txt
+	$(PYTHON) -m venv $(TRL_VENV)
+	$(TRL_VENV)/bin/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -r $<
 	@touch $@
