@@ -33,6 +33,7 @@ TORCH = {
     "exsearch.engines.forward",
     "exsearch.engines.sampling",
     "exsearch.engines.transformers",
+    "exsearch.engines.vllm",
     "exsearch.training.checkpoint",
     "exsearch.training.loop",
     "exsearch.training.m_step",

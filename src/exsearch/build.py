@@ -26,6 +26,7 @@ from exsearch.training.recipe import ModelConfig
 
 ENGINES = {
     "transformers": "exsearch.build:open_transformers",
+    "vllm": "exsearch.build:open_vllm",
     "scripted": "exsearch.build:open_scripted",
 }
 RETRIEVERS = {"bm25": "exsearch.build:open_bm25"}
@@ -90,6 +91,7 @@ def open_engine(config: ModelConfig) -> Engine:
 
 def open_transformers(config: ModelConfig) -> Engine:
     """`TransformersEngine`; raises MissingExtraError where torch or transformers is missing."""
+    _refuse_options(config)
     try:
         from exsearch.engines.transformers import TransformersEngine
     except ImportError as error:
@@ -104,8 +106,26 @@ def open_transformers(config: ModelConfig) -> Engine:
     )
 
 
+def open_vllm(config: ModelConfig) -> Engine:
+    """`VllmEngine`; raises MissingExtraError where vLLM is missing."""
+    try:
+        from exsearch.engines.vllm import VllmEngine
+    except ImportError as error:
+        raise MissingExtraError("the vLLM engine", "vllm", str(error)) from None
+    return VllmEngine(
+        resolve_model(config.name),
+        device=config.device,
+        batch_size=config.batch_size,
+        token_budget=config.token_budget,
+        options=config.engine_options,
+        template_kwargs=config.chat_template_kwargs,
+        system_prompt=config.system_prompt,
+    )
+
+
 def open_scripted(config: ModelConfig) -> Engine:
     """`ScriptedEngine` that answers from the script file named as the model."""
+    _refuse_options(config)
     from exsearch.engines.scripted import ScriptedEngine
 
     return ScriptedEngine.from_file(Path(config.name))
@@ -170,6 +190,11 @@ def model_settings(model: str | Path) -> ModelSettings:
     if not file.is_file():
         return ModelSettings()
     return parse_config(ModelSettings, _read_json(file), place=str(file))
+
+
+def _refuse_options(config: ModelConfig) -> None:
+    for name in config.engine_options:
+        raise ConfigError(f"model.engine_options.{name}: the engine {config.engine!r} takes none")
 
 
 def _read_json(file: Path) -> Any:

@@ -95,7 +95,7 @@ model_options = _together(
         default="transformers",
         show_default=True,
         metavar="ENGINE",
-        help="What runs the model: transformers, scripted, or one that a package adds.",
+        help="What runs the model: transformers, vllm, scripted, or one that a package adds.",
     ),
     click.option(
         "--device",

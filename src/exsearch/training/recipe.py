@@ -23,12 +23,13 @@ class ModelConfig:
 
     Attributes:
         name: `smollm2-135m`, a Hugging Face id, a folder, or a finished run.
-        engine: `transformers`, `scripted`, or a name that another package registered.
+        engine: `transformers`, `vllm`, `scripted`, or a name that another package registered.
         device: `auto`, `cpu` or `cuda`.
         batch_size: Sequences decoded together.
         token_budget: Tokens in one pass over prompts, padding included; 0 suits the device.
         system_prompt: None keeps the chat template's own; empty saves its tokens.
         chat_template_kwargs: Variables for the chat template.
+        engine_options: The engine's own settings; `vllm` alone takes some (`docs/engines.md`).
     """
 
     name: str = "smollm2-135m"
@@ -38,6 +39,7 @@ class ModelConfig:
     token_budget: int = 0
     system_prompt: str | None = None
     chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    engine_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
