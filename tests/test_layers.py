@@ -31,6 +31,7 @@ ENTRY = 6
 # Only these may need torch to be imported; the core installs without it.
 TORCH = {
     "exsearch.engines.forward",
+    "exsearch.engines.model_folder",
     "exsearch.engines.sampling",
     "exsearch.engines.transformers",
     "exsearch.engines.vllm",

@@ -12,18 +12,17 @@ import dataclasses
 import difflib
 import importlib
 import os
-import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer
 
 from exsearch.engines.base import Generation, Request, Sampling
 from exsearch.engines.chat import HuggingFaceChat
+from exsearch.engines.model_folder import check_weights, end_ids, shape_of, whole_model
 from exsearch.errors import ConfigError, EngineError, MissingExtraError, ModelError
 
 # What vLLM reads from the environment; a user's own settings stay.
@@ -35,19 +34,6 @@ _ENVIRONMENT = {
 _CPU_CACHE_BYTES = 4 << 30  # vLLM would take nearly all memory, and training runs beside it
 _TEMPERATURES = (0.01, 2.0)  # colder ones vLLM warms to the first, hotter ones it refuses
 _NOT_OPTIONS = ("model", "tokenizer", "runner", "max_num_batched_tokens")  # set by other settings
-# Two checkpoints that agree in these have the same tensors.
-_SHAPE = (
-    "model_type",
-    "architectures",
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "tie_word_embeddings",
-)
 
 
 class VllmEngine:
@@ -89,6 +75,7 @@ class VllmEngine:
             "enable_prefix_caching": True,
             "skip_tokenizer_init": True,
             "generation_config": "vllm",  # a model's own defaults (top_k, …) would go unseen
+            "load_format": "safetensors",  # no pickle
             "trust_remote_code": False,
             "worker_extension_cls": "exsearch.engines.vllm_worker.TakesOverWeights",
             "max_num_seqs": batch_size,
@@ -101,12 +88,12 @@ class VllmEngine:
             **own,
         }
         self._dtype = str(arguments["dtype"])
-        with _loading(str(folder)), _whole(str(folder), self._dtype) as whole:
+        with _loading(str(folder)), whole_model(str(folder), self._dtype) as whole:
             self.tokenizer = HuggingFaceChat(
                 AutoTokenizer.from_pretrained(str(folder)), template_kwargs, system_prompt
             )
-            self.stop_ids = {self.tokenizer.end_id, *_end_ids(whole)}
-            self._shape = _shape(whole)
+            self.stop_ids = {self.tokenizer.end_id, *end_ids(whole)}
+            self._shape = shape_of(whole)
             self._llm = self._vllm.LLM(model=whole, **arguments)
         _stop_at_exit(self._llm)
         # One less than vLLM's: to score a sequence, it has to write one token after it.
@@ -119,8 +106,8 @@ class VllmEngine:
             ModelError: it can't be loaded. Where that shows before vLLM begins (no model, damaged
                 files, another shape) the weights are those from before; otherwise there are none.
         """
-        with _loading(str(folder)), _whole(str(folder), self._dtype) as whole:
-            _check_checkpoint(whole, self._shape)
+        with _loading(str(folder)), whole_model(str(folder), self._dtype) as whole:
+            check_weights(whole, self._shape)
             self._llm.collective_rpc("take_over_weights", args=(whole,))
             if not self._llm.reset_prefix_cache():  # it holds what the old weights computed
                 raise RuntimeError("vLLM kept its cache of prefixes")
@@ -257,53 +244,6 @@ def _checked(options: Mapping[str, Any], own: Mapping[str, Any], vllm: Any) -> M
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(f"model.engine_options: vLLM has no argument {name!r}{hint}")
     return options
-
-
-@contextlib.contextmanager
-def _whole(folder: str, dtype: str) -> Iterator[str]:
-    """The folder, or for a PEFT adapter a temporary one with base and adapter merged."""
-    if not (Path(folder) / "adapter_config.json").is_file():
-        yield folder
-        return
-    from peft import AutoPeftModelForCausalLM
-
-    merged: Any = AutoPeftModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    ).merge_and_unload()
-    with tempfile.TemporaryDirectory(prefix="exsearch-merged-") as whole:
-        merged.save_pretrained(whole)
-        del merged
-        yield whole
-
-
-def _end_ids(folder: str) -> list[int]:
-    """What ends a turn by the model's generation config, or by its config where it has none."""
-    try:
-        config = GenerationConfig.from_pretrained(folder)
-    except OSError:
-        config = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder))
-    ends = config.eos_token_id
-    return [ends] if isinstance(ends, int) else list(ends or ())
-
-
-def _shape(folder: str) -> dict[str, Any]:
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    return {name: getattr(config, name, None) for name in _SHAPE}
-
-
-def _check_checkpoint(folder: str, shape: Mapping[str, Any]) -> None:
-    """Raise ValueError for what would fail halfway through: by then the old weights are gone."""
-    for name, value in _shape(folder).items():
-        if value != shape[name]:
-            raise ValueError(f"another architecture ({name} {value}, not {shape[name]})")
-    if not Path(folder).is_dir():  # a Hugging Face id
-        return
-    files = sorted(Path(folder).glob("*.safetensors"))
-    if not files:
-        raise ValueError("no *.safetensors in it")
-    for file in files:
-        with safe_open(file, framework="pt"):  # compares the file's size with its header
-            pass
 
 
 @contextlib.contextmanager
