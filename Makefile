@@ -29,7 +29,7 @@ test-slow: $(VENV)/.dev ## run the slow tests too, and those that need a network
 	$(BIN)/python -m pytest -m 'not gpu and not vllm' $(PYTEST_ARGS)
 
 test-vllm: $(VLLM_VENV)/.installed ## run the tests of the vLLM engine, on a CPU (installs 3 GB)
-	$(VLLM_VENV)/bin/python -m pytest -m vllm $(PYTEST_ARGS)
+	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engines/test_vllm.py $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, import layers
 	$(BIN)/ruff format --check .

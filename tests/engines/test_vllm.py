@@ -15,8 +15,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from exsearch.agent.episode import AgentConfig  # noqa: E402
 from exsearch.agent.format import record_prompt, think_prompt  # noqa: E402
 from exsearch.agent.rollout import rollout  # noqa: E402
+from exsearch.asking import Showing, worked  # noqa: E402
 from exsearch.build import open_engine, resolve_model  # noqa: E402
 from exsearch.engines.base import GREEDY, Message, Request, Sampling  # noqa: E402
 from exsearch.engines.transformers import TransformersEngine  # noqa: E402
@@ -309,13 +311,24 @@ def test_an_adapter_folder_is_merged(engine, reference, prompts, tmp_path):
 def test_a_rollout_over_the_sample_can_be_weighed(
     engine, reference, sample_questions, sample_retriever
 ):
+    agent = AgentConfig(passages=2, passage_words=30)
+    # Shown how, the untrained model keeps to the format often enough.
+    shown = worked(Showing(2, "sample:dev"), sample_retriever, engine, agent)
     trajectories = rollout(
-        sample_questions[:4], engine, sample_retriever, samples=2, sampling=SAMPLED, seed=5
+        sample_questions[:6],
+        engine,
+        sample_retriever,
+        samples=2,
+        config=agent,
+        seed=5,
+        sampling=SAMPLED,
+        examples=shown,
     )
-    assert len(trajectories) == 8
+    assert len(trajectories) == 12
     assert not [t for t in trajectories if t.stop_reason.is_error]
     weighted = weigh(trajectories, engine, EStepConfig(samples=2))
     again = weigh(trajectories, reference, EStepConfig(samples=2))
+    assert sum(len(item.answer_log_probs) for item in weighted) >= 2
     for item, other in zip(weighted, again, strict=True):
-        assert item.answer_log_prob == pytest.approx(other.answer_log_prob, abs=5 * CLOSE)
+        assert item.answer_log_probs == pytest.approx(other.answer_log_probs, abs=5 * CLOSE)
         assert item.weight == pytest.approx(other.weight, abs=5 * CLOSE)
