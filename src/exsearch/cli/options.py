@@ -96,8 +96,8 @@ model_options = _together(
         default="transformers",
         show_default=True,
         metavar="ENGINE",
-        help="What runs the model: transformers, openai (a server), scripted, or one that a "
-        "package adds.",
+        help="What runs the model: transformers, vllm, openai (a server), scripted, or one "
+        "that a package adds.",
     ),
     click.option(
         "--base-url",

@@ -22,7 +22,8 @@ class ModelConfig:
     Attributes:
         name: `smollm2-135m`, a Hugging Face id, a folder, or a finished run; with engine `openai`
             the server's own name for the model.
-        engine: `transformers`, `openai`, `scripted`, or a name that another package registered.
+        engine: `transformers`, `vllm`, `openai`, `scripted`, or a name that another package
+            registered.
         device: `auto`, `cpu` or `cuda`.
         batch_size: Sequences decoded together, or requests under way at once.
         token_budget: Tokens in one pass over prompts, padding included; 0 suits the device.
@@ -30,6 +31,7 @@ class ModelConfig:
         chat_template_kwargs: Variables for the chat template.
         base_url: Of the server, for engine `openai` alone; such as `http://localhost:8000/v1`.
         api_key_env: Environment variable with the server's key; it may be unset.
+        engine_options: The engine's own settings; `vllm` alone takes some (`docs/engines.md`).
     """
 
     name: str = "smollm2-135m"
@@ -41,6 +43,7 @@ class ModelConfig:
     chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
+    engine_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""A model folder is read before an engine loads it: adapters are merged, what can't be is refused.
+
+Hugging Face ids stand for folders here, too. It loads no model to run it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from transformers import AutoConfig, GenerationConfig
+
+_SHAPE = (
+    "model_type",
+    "architectures",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "tie_word_embeddings",
+)
+
+
+@contextlib.contextmanager
+def whole_model(folder: str, dtype: str) -> Iterator[str]:
+    """The folder, or for a PEFT adapter a temporary one with base and adapter merged."""
+    if not (Path(folder) / "adapter_config.json").is_file():
+        yield folder
+        return
+    from peft import AutoPeftModelForCausalLM
+
+    merged: Any = AutoPeftModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    ).merge_and_unload()
+    with tempfile.TemporaryDirectory(prefix="exsearch-merged-") as whole:
+        merged.save_pretrained(whole)
+        del merged
+        yield whole
+
+
+def end_ids(folder: str) -> list[int]:
+    """What ends a turn by the model's generation config, or by its config where it has none."""
+    try:
+        config = GenerationConfig.from_pretrained(folder)
+    except OSError:
+        config = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder))
+    ends = config.eos_token_id
+    return [ends] if isinstance(ends, int) else list(ends or ())
+
+
+def shape_of(folder: str) -> dict[str, Any]:
+    """What decides which tensors a checkpoint has; for `check_weights`."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return {name: getattr(config, name, None) for name in _SHAPE}
+
+
+def check_weights(folder: str, shape: Mapping[str, Any]) -> None:
+    """Raise ValueError for what would fail halfway through: by then the old weights are gone."""
+    for name, value in shape_of(folder).items():
+        if value != shape[name]:
+            raise ValueError(f"another architecture ({name} {value}, not {shape[name]})")
+    if not Path(folder).is_dir():  # a Hugging Face id
+        return
+    files = sorted(Path(folder).glob("*.safetensors"))
+    if not files:
+        raise ValueError("no *.safetensors in it")
+    for file in files:
+        with safe_open(file, framework="pt"):  # compares the file's size with its header
+            pass
