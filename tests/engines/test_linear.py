@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from exsearch.engines import linear  # noqa: E402
-from exsearch.engines.linear import onednn_is_faster, onednn_linear  # noqa: E402
+from exsearch.engines.linear import PackedWeights, onednn_is_faster, onednn_linear  # noqa: E402
 
 needs_onednn = pytest.mark.skipif(not onednn_is_faster(), reason="no AVX-512 here")
 
@@ -63,6 +63,26 @@ def test_other_precisions_go_their_usual_way(dtype):
     before = layer(inputs)
     with onednn_linear(layer):
         assert torch.equal(layer(inputs), before)
+
+
+@needs_onednn
+def test_packed_weights_follow_the_weights():
+    layer, inputs, packed = torch.nn.Linear(8, 4), torch.randn(3, 8), PackedWeights()
+    for _ in range(3):
+        before = layer(inputs)
+        with torch.inference_mode(), onednn_linear(layer, packed):
+            assert torch.allclose(layer(inputs), before, atol=1e-6)
+            assert packed.of(layer.weight) is packed.of(layer.weight) is not layer.weight
+        with torch.no_grad():
+            layer.weight.mul_(2).add_(1)
+
+
+@needs_onednn
+def test_weights_too_large_to_pack_are_used_as_they_are():
+    packed = PackedWeights(limit=100)
+    small, large = torch.nn.Linear(5, 5), torch.nn.Linear(5, 6)
+    assert packed.of(small.weight) is not small.weight  # 100 bytes
+    assert packed.of(large.weight) is large.weight
 
 
 def test_where_it_is_no_faster_nothing_changes(monkeypatch):

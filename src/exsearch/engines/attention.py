@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from exsearch.engines.linear import onednn_linear
+from exsearch.engines.linear import PackedWeights, onednn_linear
 from exsearch.engines.prefixes import Span
 from exsearch.errors import ModelError
 
@@ -132,17 +132,17 @@ def _causal_mask(new: int, length: int, window: int, device: torch.device) -> Te
 
 
 @contextlib.contextmanager
-def packed_attention(model: Any) -> Iterator[None]:
+def packed_attention(model: Any, weights: PackedWeights | None = None) -> Iterator[None]:
     """Within, the model runs on packed rows (`packed_logits`), forwards and backwards.
 
-    After, it is as it was. It may be entered again within.
+    After, it is as it was. It may be entered again within. `weights` speeds up inference on a CPU.
     """
     configs = {id(c): c for c in (model.config, model.config.get_text_config())}.values()
     before = [(c, c._attn_implementation) for c in configs]
     for config in configs:
         config._attn_implementation_internal = NAME
     try:
-        with onednn_linear(model):
+        with onednn_linear(model, weights):
             yield
     finally:
         for config, name in before:

@@ -12,28 +12,67 @@ import contextlib
 from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+_FEW_ROWS = 64
+_LAYERS: WeakKeyDictionary[nn.Module, list[nn.Linear]] = WeakKeyDictionary()
+
+
+class PackedWeights:
+    """Weights of a model's linear layers in oneDNN's own order, which saves a quarter of the time.
+
+    They pay where few rows go through at a time, as in writing tokens, and take as much memory once
+    more, so models of more than `limit` bytes do without. A layer whose weights have changed since
+    is packed anew.
+    """
+
+    def __init__(self, limit: int = 2 * 2**30):
+        self._limit = limit
+        self._packed: dict[int, tuple[Tensor, int, Tensor]] = {}  # by id of the weight
+        self._bytes = 0
+
+    def of(self, weight: Tensor) -> Tensor:
+        """The weight packed, or as it is where there is no room."""
+        known = self._packed.get(id(weight))
+        if known and known[0] is weight and known[1] == weight._version:
+            return known[2]
+        if not known:
+            if self._bytes + weight.nbytes > self._limit:
+                return weight
+            self._bytes += weight.nbytes
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _FEW_ROWS)
+        self._packed[id(weight)] = weight, weight._version, packed
+        return packed
+
 
 @contextlib.contextmanager
-def onednn_linear(model: nn.Module) -> Iterator[None]:
+def onednn_linear(model: nn.Module, packed: PackedWeights | None = None) -> Iterator[None]:
     """Within, the model's float32 linear layers on a CPU run on oneDNN; changes nothing elsewhere.
 
-    The layers keep their weights and their class; only what `forward` calls changes.
+    The layers keep their weights and their class; only what `forward` calls changes. `packed` is
+    for inference, where the same weights are used again and again.
     """
     changed = []
     if onednn_is_faster():
-        for module in model.modules():
-            if type(module) is nn.Linear and "forward" not in vars(module):
-                module.forward = partial(_linear, module)
+        for module in _linear_layers(model):
+            # Beside nn.Module's own setter, which takes 2 ms for all layers of a small model.
+            if "forward" not in vars(module):
+                vars(module)["forward"] = partial(_linear, module, packed)
                 changed.append(module)
     try:
         yield
     finally:
         for module in changed:
-            del module.forward
+            del vars(module)["forward"]
+
+
+def _linear_layers(model: nn.Module) -> list[nn.Linear]:
+    if model not in _LAYERS:
+        _LAYERS[model] = [m for m in model.modules() if type(m) is nn.Linear]
+    return _LAYERS[model]
 
 
 @cache
@@ -46,13 +85,15 @@ def onednn_is_faster() -> bool:
     )
 
 
-def _linear(module: nn.Linear, input: Tensor) -> Tensor:
+def _linear(module: nn.Linear, packed: PackedWeights | None, input: Tensor) -> Tensor:
     plain = input.dtype == module.weight.dtype == torch.float32 and input.device.type == "cpu"
     if not plain or torch.is_autocast_enabled("cpu") or input.numel() == 0:
         return nn.functional.linear(input, module.weight, module.bias)
     if torch.is_grad_enabled() and (input.requires_grad or module.weight.requires_grad):
         return _OneDnnLinear.apply(input, module.weight, module.bias)  # pyright: ignore[reportReturnType]
-    return _product(input, module.weight, module.bias)
+    if packed is None or input.numel() // input.shape[-1] > 2 * _FEW_ROWS:
+        return _product(input, module.weight, module.bias)
+    return _product(input, packed.of(module.weight), module.bias)
 
 
 def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

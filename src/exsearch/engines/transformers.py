@@ -20,6 +20,7 @@ from exsearch.engines.base import Generation, Request, Sampling, Session
 from exsearch.engines.batching import ContinuousBatch
 from exsearch.engines.cache import KeyValueCache
 from exsearch.engines.chat import HuggingFaceChat
+from exsearch.engines.linear import PackedWeights
 from exsearch.engines.scoring import score
 from exsearch.errors import EngineError, ModelError
 
@@ -76,6 +77,7 @@ class TransformersEngine:
         """
         with _loading(str(folder)):
             self.model = _load_model(str(folder), self.dtype).to(self.device).eval()
+        self._packed = PackedWeights()
 
     def open(self) -> Session:
         """A batch of its own, with nothing in the cache; one at a time."""
@@ -146,7 +148,7 @@ class TransformersEngine:
         if was_training:
             self.model.eval()
         try:
-            with torch.inference_mode(), packed_attention(self.model):
+            with torch.inference_mode(), packed_attention(self.model, self._packed):
                 yield
         except torch.OutOfMemoryError as error:
             raise EngineError(
