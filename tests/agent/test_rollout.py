@@ -252,6 +252,51 @@ def test_a_malformed_reply_is_sampled_once_more_where_asked():
     assert len(t.calls) == 1
 
 
+class Steered:
+    """The tiny model's engine, made to begin every reply as the format asks; the rest is drawn."""
+
+    def __init__(self, inner):
+        self.inner, self.tokenizer, self.batch_size = inner, inner.tokenizer, 5
+
+    def open(self):
+        session = self.inner.open()
+        submit = session.submit
+
+        def steered(request, sampling):
+            text = self.tokenizer.decode(request.prompt_ids)
+            start = "[1] fact" if "Query:" in text.rpartition("user")[2] else "Search: fact"
+            forced = (*self.tokenizer.encode(start), self.tokenizer.end_id)
+            cut = len(forced) - (request.key % 4 == 0)  # some go on by themselves
+            return submit(dataclasses.replace(request, forced_ids=forced[:cut]), sampling)
+
+        session.submit = steered
+        return session
+
+
+class Slow:
+    """A retriever that takes its time now and then."""
+
+    def __init__(self, inner, every):
+        self.inner, self.every, self.searches = inner, every, 0
+
+    def search(self, queries, k):
+        self.searches += 1
+        if self.every and self.searches % self.every == 0:
+            sum(range(300_000))
+        return self.inner.search(queries, k)
+
+
+def test_how_fast_a_search_is_changes_no_bit(tiny_engine):
+    """Searches run beside generation, but a batch is never made of who came first."""
+    config = AgentConfig(max_steps=3, thought_tokens=12, record_tokens=12)
+    runs = []
+    for every in (0, 1, 2):
+        engine = Steered(tiny_engine)
+        runs.append(rollout(QUESTIONS, engine, Slow(Facts(), every), samples=3, config=config))
+    assert any(t.steps for t in runs[0])
+    assert plain(runs[0]) == plain(runs[1]) == plain(runs[2])
+
+
 def test_finished_trajectories_are_reported():
     counts = []
     script = [("fact 0", "Answer: x"), *SCRIPT]

@@ -19,8 +19,8 @@ from exsearch.records import StopReason
 from exsearch.training.batches import training_sequences
 from exsearch.training.e_step import (
     EStepConfig,
+    WeightedFile,
     by_question,
-    read_weighted,
     sample_and_weigh,
     weigh,
 )
@@ -230,7 +230,7 @@ def test_a_stopped_e_step_goes_on_to_the_same_bytes(
     assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert [f["samples"] for f in facts] == [f["samples"] for f in whole] == [4, 4, 2]
     assert run_e_step(*parts, file) == facts  # nothing is sampled again
-    items = list(read_weighted(file))
+    items = list(WeightedFile(file))
     assert [i.trajectory.id for i in items] == [
         f"{q.id}#{n}" for q in world.questions[:5] for n in range(2)
     ]
@@ -272,7 +272,7 @@ def test_a_failed_search_never_becomes_training_data(
         fluent_engine, flaky, world.questions[:2], AGENT, file, max_error_share=1.0
     )
     assert facts["failed"] == len(hit) > 0
-    items = list(read_weighted(file))
+    items = list(WeightedFile(file))
     assert {i.trajectory.id for i in items} == {t.id for t in plain} - hit
     assert not any(i.trajectory.stop_reason.is_error for i in items)
     assert "the server is away" not in json.dumps(

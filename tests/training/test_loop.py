@@ -25,9 +25,10 @@ from exsearch.errors import ConfigError, RunError, TrainingError
 from exsearch.records import Question, StopReason
 from exsearch.runs import is_complete, locked, verify_folder
 from exsearch.training import loop as loop_module
-from exsearch.training.e_step import read_weighted
+from exsearch.training.e_step import WeightedFile
+from exsearch.training.figures import e_step_figures
 from exsearch.training.journal import Journal
-from exsearch.training.loop import e_step_figures, window
+from exsearch.training.loop import window
 
 RECIPE = f"""
 name = "small"
@@ -153,7 +154,7 @@ def test_the_run_is_a_model(undisturbed):
 
 def test_warm_up_and_iterations_use_different_questions(undisturbed):
     used = [
-        {i.trajectory.question.id for i in read_weighted(undisturbed / s / "trajectories.jsonl")}
+        {i.trajectory.question.id for i in WeightedFile(undisturbed / s / "trajectories.jsonl")}
         for s in STAGES
     ]
     assert [len(ids) for ids in used] == [6, 6, 6]

@@ -250,10 +250,11 @@ def test_select_counts_what_it_leaves_out(weighted):
     hopeless = [item(1, 0.5, -9.0), item(1, 0.5, -9.5)]
     nothing = [item(2, 0.0, -math.inf)]
     chosen = select([*good, *hopeless, *nothing], min_log_likelihood=-8.0)
-    assert chosen.questions == [good]
+    assert chosen.questions == [[0, 1]]
+    assert chosen.weight == pytest.approx(1)
     assert (chosen.no_signal, chosen.hopeless) == (1, 1)
     mixed = select([good[0], hopeless[0], good[1]], -8.0)
-    assert mixed.questions == [good]  # found by id, wherever they stand
+    assert mixed.questions == [[0, 2]]  # found by id, wherever they stand
     assert len(select([*good, *hopeless], -math.inf).questions) == 2
 
 
@@ -282,6 +283,26 @@ def test_the_loss_falls(tiny_model, random_items):
     assert len(steps) == 8
     assert steps[-1]["loss"] < 0.9 * steps[0]["loss"]
     assert not tiny_model.training
+
+
+def test_gradient_checkpointing_changes_nothing(tiny_model_folder, random_items):
+    changes = []
+    for checkpointing in (False, True):
+        model = LlamaForCausalLM.from_pretrained(tiny_model_folder)
+        _, change = one_step(model, random_items, gradient_checkpointing=checkpointing)
+        changes.append(change)
+    assert torch.allclose(*changes, rtol=0, atol=1e-6 * changes[0].abs().max().item())
+
+
+def test_shared_prefixes_go_through_the_model_once(tiny_model, weighted):
+    items = [
+        weighted(([5, 6, 7, 8], [30 + k, END]), ([5, 6, 9], [40, 41, END]), weight=0.5, sample=k)
+        for k in range(2)
+    ]
+    figures = m_step(tiny_model, plain_sgd(tiny_model), items, MStepConfig())
+    # thoughts 5 6 7 8 (30|31) END share four tokens; the last calls are 5 6 9 40 1 END, the same
+    assert figures["sequence_tokens"] == 6 + 6 + 6
+    assert figures["tokens"] == 8 + 4
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -132,7 +132,7 @@ def without_negligible(
     return kept, mass - sum(sum(s.loss_weights) for s in kept)
 
 
-def mean_loss_tokens(items: Sequence[WeightedTrajectory]) -> float:
+def mean_loss_tokens(items: Iterable[WeightedTrajectory]) -> float:
     """Mean number of tokens that carry loss in a trajectory that has any weight."""
     counts = [
         sum(latent for _, latent in item.trajectory.latent_calls)

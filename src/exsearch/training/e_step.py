@@ -11,7 +11,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from exsearch.agent.episode import AgentConfig, answer_ids
 from exsearch.agent.rollout import rollout
@@ -243,11 +243,37 @@ class _Scorer:
         return self._scored
 
 
-def read_weighted(file: Path) -> Iterator[WeightedTrajectory]:
-    """The weighted trajectories of an E-step's file, one by one."""
-    with file.open("rb") as lines:
-        for line in lines:
-            yield from_json(WeightedTrajectory, line)
+class WeightedFile(Sequence[WeightedTrajectory]):
+    """The weighted trajectories of an E-step's file, each read when it is asked for.
+
+    Only where its lines begin is held in memory, so more questions take hardly more of it.
+    """
+
+    def __init__(self, file: Path):
+        self._lines = file.open("rb")
+        self._starts = [0]
+        for line in self._lines:
+            self._starts.append(self._starts[-1] + len(line))
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> WeightedTrajectory: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[WeightedTrajectory]: ...
+
+    def __getitem__(self, index: int | slice) -> WeightedTrajectory | list[WeightedTrajectory]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        self._lines.seek(self._starts[index % len(self)])
+        return from_json(WeightedTrajectory, self._lines.readline())
+
+    def __del__(self) -> None:
+        self._lines.close()
 
 
 def by_question(items: Sequence[WeightedTrajectory]) -> list[list[WeightedTrajectory]]:

@@ -7,15 +7,11 @@ and goes on where it stopped; on a CPU the final weights are then the same bits 
 from __future__ import annotations
 
 import json
-import math
 import random
 import shutil
-import signal
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,7 +21,6 @@ from exsearch.config import to_plain
 from exsearch.engines.base import Engine
 from exsearch.errors import ConfigError, TrainingError
 from exsearch.evaluation.evaluate import evaluate
-from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.records import Question, WeightedTrajectory, to_json
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import is_complete, write_atomic
@@ -36,12 +31,14 @@ from exsearch.training.checkpoint import (
     save_model,
     save_training,
 )
-from exsearch.training.e_step import by_question, read_weighted, sample_and_weigh
+from exsearch.training.e_step import WeightedFile, by_question, sample_and_weigh
+from exsearch.training.figures import e_step_figures
+from exsearch.training.interrupt import SavedOnInterrupt
 from exsearch.training.journal import Journal
 from exsearch.training.m_step import m_step, new_optimizer
 from exsearch.training.recipe import EStepConfig, MStepConfig, Recipe
 from exsearch.training.warm_up import WarmUpData, read_examples, warm_up_data
-from exsearch.training.weights import effective_sample_size, objective_estimate
+from exsearch.training.weights import objective_estimate
 
 BEST_FILE = "best.json"
 METRICS_FILE = "metrics.jsonl"
@@ -130,7 +127,7 @@ class Loop:
                 )
             self.journal.log("warm_up", "data", examples=len(items), left_out=left_out)
             write_atomic(file, "".join(to_json(i) + "\n" for i in items))
-        items = list(read_weighted(file))
+        items = WeightedFile(file)
         self._m_step("warm_up", items, config)
         used = {i.trajectory.question.id for i in items}
         return [q for q in self.train if q.id not in used]
@@ -172,7 +169,7 @@ class Loop:
         file = folder / TRAJECTORIES
         if not is_complete(folder / "model"):
             self._e_step(stage, chosen, file, config, self.recipe.seed, iteration)
-        items = list(read_weighted(file))
+        items = WeightedFile(file)
         if all(i.weight == 0 for i in items):
             raise TrainingError(
                 f"{stage}: no sampled trajectory reached an answer, so none has a weight; warm up "
@@ -189,7 +186,7 @@ class Loop:
         seed: int,
         iteration: int,
         event: str = "e_step",
-    ) -> list[WeightedTrajectory]:
+    ) -> WeightedFile:
         self._use(self.model)
         with self._bar(f"{stage} {event}", len(questions) * config.samples, "trajectory") as bar:
             chunks = sample_and_weigh(
@@ -203,7 +200,7 @@ class Loop:
                 iteration=iteration,
                 on_finished=bar.update,
             )
-        items = list(read_weighted(file))
+        items = WeightedFile(file)
         totals = {k: round(sum(c[k] for c in chunks), 3) for k in chunks[0] if k != "bytes"}
         exact = config.sampling.is_model or (config.proposal_correction and config.top_p == 1)
         self.journal.log(stage, event, **e_step_figures(items), **totals, weights_exact=exact)
@@ -217,7 +214,7 @@ class Loop:
             model = load_trainable(checkpoint if resumed else self.model, config, self.device)
             optimizer = new_optimizer(model, config)
             first = load_training(optimizer, checkpoint) if resumed else 0
-            with self._bar(f"{stage} m_step", None, "token") as bar, _SavedOnInterrupt() as stop:
+            with self._bar(f"{stage} m_step", None, "token") as bar, SavedOnInterrupt() as stop:
                 saved = time.monotonic()
 
                 def on_step(figures: dict[str, float]) -> None:
@@ -325,63 +322,3 @@ def window(pool: Sequence[Question], size: int, iteration: int) -> list[Question
     size = min(size, len(pool))
     start = (iteration - 1) * size
     return [pool[(start + i) % len(pool)] for i in range(size)]
-
-
-def e_step_figures(items: Sequence[WeightedTrajectory]) -> dict[str, Any]:
-    """What an E-step's log says of its trajectories (`method.md`, Loop)."""
-    groups = by_question(items)
-    signal = [g for g in groups if any(i.weight > 0 for i in g)]
-    trajectories = [i.trajectory for i in items]
-    scores = [[i.answer_log_prob for i in g] for g in groups]
-    objective, error = objective_estimate(scores)
-    em = {t.id: exact_match(t.answer, t.question.answers) for t in trajectories}
-
-    def mean(values: Sequence[float]) -> float | None:
-        return sum(values) / len(values) if values else None
-
-    return {
-        "questions": len(groups),
-        "trajectories": len(items),
-        "objective": objective,
-        "objective_standard_error": error,
-        "effective_sample_size": mean(
-            [effective_sample_size([i.weight for i in g]) for g in signal]
-        ),
-        "share_without_signal": 1 - len(signal) / len(groups) if groups else None,
-        "em": mean(list(em.values())),
-        "f1": mean([f1(t.answer, t.question.answers) for t in trajectories]),
-        "weighted_em": mean([sum(i.weight * em[i.trajectory.id] for i in g) for g in signal]),
-        "steps": mean([len(t.steps) for t in trajectories]),
-        "stop_reasons": dict(Counter(t.stop_reason.value for t in trajectories)),
-        "malformed": dict(Counter(t.malformed for t in trajectories if t.malformed)),
-        "output_tokens": sum(t.output_tokens for t in trajectories),
-        "prompt_tokens": sum(t.prompt_tokens for t in trajectories),
-        "mean_best_answer_log_prob": mean([m for s in scores if (m := max(s)) > -math.inf]),
-    }
-
-
-class _SavedOnInterrupt:
-    """Ctrl-C within: the step under way ends and is saved first; a second one stops at once."""
-
-    wanted = False
-
-    def __enter__(self) -> _SavedOnInterrupt:
-        try:
-            self._before: Any = signal.signal(signal.SIGINT, self._note)
-        except ValueError:  # not the main thread: nobody can press Ctrl-C on it
-            self._before = None
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted:
-            raise KeyboardInterrupt
-        self.wanted = True
-
-    def check(self) -> None:
-        """Raise the interrupt that came, now that the state is saved."""
-        if self.wanted:
-            raise KeyboardInterrupt
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)

@@ -33,7 +33,6 @@ from exsearch.training.batches import (
     without_negligible,
 )
 from exsearch.training.checkpoint import seeded
-from exsearch.training.e_step import by_question
 from exsearch.training.recipe import MStepConfig
 
 
@@ -41,21 +40,37 @@ from exsearch.training.recipe import MStepConfig
 class Selection:
     """The questions that an M-step learns from, and how many it does not.
 
-    `no_signal` counts questions whose samples all have weight 0, `hopeless` those whose best a_k is
-    below `min_log_likelihood`.
+    Attributes:
+        questions: For each the numbers of its trajectories.
+        weight: The mean of the questions' total weights; 1 for most weightings.
+        no_signal: Questions whose samples all have weight 0.
+        hopeless: Those whose best a_k is below `min_log_likelihood`.
     """
 
-    questions: list[list[WeightedTrajectory]]
+    questions: list[list[int]]
+    weight: float
     no_signal: int
     hopeless: int
 
 
 def select(items: Sequence[WeightedTrajectory], min_log_likelihood: float) -> Selection:
-    """Leave out questions without signal and hopeless ones."""
-    groups = by_question(items)
-    signal = [g for g in groups if any(i.weight > 0 for i in g)]
-    hopeful = [g for g in signal if max(i.answer_log_prob for i in g) >= min_log_likelihood]
-    return Selection(hopeful, len(groups) - len(signal), len(signal) - len(hopeful))
+    """Leave out questions without signal and hopeless ones; reads each trajectory once."""
+    groups: dict[str, list[int]] = {}
+    weight: dict[str, float] = {}
+    best: dict[str, float] = {}
+    for i, item in enumerate(items):
+        name = item.trajectory.question.id
+        groups.setdefault(name, []).append(i)
+        weight[name] = weight.get(name, 0.0) + item.weight
+        best[name] = max(best.get(name, -math.inf), item.answer_log_prob)
+    signal = [name for name in groups if weight[name] > 0]
+    hopeful = [name for name in signal if best[name] >= min_log_likelihood]
+    return Selection(
+        [groups[name] for name in hopeful],
+        sum(weight[name] for name in hopeful) / max(1, len(hopeful)),
+        len(groups) - len(signal),
+        len(signal) - len(hopeful),
+    )
 
 
 def new_optimizer(model: Any, config: MStepConfig | None = None) -> torch.optim.AdamW:
@@ -136,7 +151,7 @@ def m_step(
     Args:
         model: A transformers causal language model (or a PEFT one), float32 weights.
         optimizer: From `new_optimizer`, or as it was when an earlier call stopped.
-        weighted: The E-step's output, in any order.
+        weighted: The E-step's output, in any order; a `WeightedFile` stays on disk.
         config: Rates and limits.
         seed: Of the order of questions.
         first_step: Steps already taken, in a resumed run.
@@ -150,7 +165,7 @@ def m_step(
     """
     config = config or MStepConfig()
     selection = select(weighted, config.min_log_likelihood)
-    mean_tokens = mean_loss_tokens([i for group in selection.questions for i in group])
+    mean_tokens = mean_loss_tokens(weighted[i] for group in selection.questions for i in group)
     total = steps_total(len(selection.questions), config)
     device = next(model.parameters()).device
     accelerator = Accelerator(
@@ -159,12 +174,14 @@ def m_step(
     if config.gradient_checkpointing:
         _enable_gradient_checkpointing(model)
     model.train()
-    threshold = config.min_weight * _mean_question_weight(selection.questions)
+    # A share: what is negligible among `likelihood` weights is far smaller than elsewhere.
+    threshold = config.min_weight * selection.weight
     start, figures = time.perf_counter(), _Figures()
     for step, questions in enumerate(_steps(selection.questions, config, seed)):
         if step < first_step:
             continue
-        sequences = merged(s for group in questions for i in group for s in training_sequences(i))
+        items = [weighted[i] for group in questions for i in group]
+        sequences = merged(s for item in items for s in training_sequences(item))
         sequences, left_out = without_negligible(sequences, threshold)
         batches = list(micro_batches(sequences, config.token_budget))
         tokens = sum(len(b.ids) for b in batches)
@@ -198,11 +215,6 @@ def _enable_gradient_checkpointing(model: Any) -> None:
     (new_name or model.gradient_checkpointing_enable)()
 
 
-def _mean_question_weight(questions: Sequence[Sequence[WeightedTrajectory]]) -> float:
-    """1 for weights that share 1; what is negligible among `likelihood` weights is far smaller."""
-    return sum(i.weight for group in questions for i in group) / max(1, len(questions))
-
-
 @dataclasses.dataclass
 class _Figures:
     sequences: int = 0
@@ -221,8 +233,8 @@ class _Figures:
 
 
 def _steps(
-    questions: list[list[WeightedTrajectory]], config: MStepConfig, seed: int | str
-) -> Iterator[list[list[WeightedTrajectory]]]:
+    questions: list[list[int]], config: MStepConfig, seed: int | str
+) -> Iterator[list[list[int]]]:
     """The questions of each optimizer step: a new order every epoch, by the seed alone."""
     for epoch in range(config.epochs):
         order = list(range(len(questions)))

@@ -1,0 +1,34 @@
+"""Ctrl-C during training lets the step under way end, and its state be saved, before it stops."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+
+class SavedOnInterrupt:
+    """Ctrl-C within: the step under way ends and is saved first; a second one stops at once."""
+
+    wanted = False
+
+    def __enter__(self) -> SavedOnInterrupt:
+        try:
+            self._before: Any = signal.signal(signal.SIGINT, self._note)
+        except ValueError:  # not the main thread: nobody can press Ctrl-C on it
+            self._before = None
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+
+    def check(self) -> None:
+        """Raise the interrupt that came, now that the state is saved."""
+        if self.wanted:
+            raise KeyboardInterrupt
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
