@@ -44,10 +44,10 @@ format: $(VENV)/.dev ## format the code and sort its imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.local ## measure speed against plain transformers and TRL, small (a quarter of an hour)
+bench: $(VENV)/.bench ## measure speed against plain transformers and TRL, small (a quarter of an hour)
 	$(BIN)/python -m benchmarks.all $(BENCH_ARGS)
 
-bench-full: $(VENV)/.local $(TRL_VENV)/.done ## the same in full (two hours); figures go to BENCH_OUT
+bench-full: $(VENV)/.bench $(TRL_VENV)/.done ## the same in full (two hours); figures go to BENCH_OUT
 	$(BIN)/python -m benchmarks.all --full --out $(BENCH_OUT) $(BENCH_ARGS)
 
 bench-trl-env: $(TRL_VENV)/.done ## install TRL, for bench to compare with, into .venv-trl
@@ -71,6 +71,10 @@ $(VENV)/.local: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: $(VENV)/.local
 	$(PIP) -e '.[local,dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.local
+	$(PIP) -e '.[local,bench]'
 	@touch $@
 
 # TRL needs other packages than ours, so it has an environment of its own.

@@ -26,6 +26,9 @@ SMALL = {
     "phases": "--questions 4 --runs 2",
     "growth": "--small 2 --large 16 --runs 1",
     "m_step": "--questions 2 --weighted-questions 1 --questions-per-step 1 --trl g8 --runs 1",
+    "equivalence": "--questions 4 --samples 1",
+    "retrieval": "--small",
+    "startup": "",
 }
 # Two hours at most; growth is the longest.
 FULL = {
@@ -34,7 +37,11 @@ FULL = {
     "phases": "--questions 16",
     "growth": "--small 64 --large 512 --runs 2",
     "m_step": "--questions 8 --weighted-questions 3 --questions-per-step 4 --trl g4,g8,p1024",
+    "equivalence": "--questions 64",
+    "retrieval": "",
+    "startup": "",
 }
+WITHOUT_MODEL = ("machine", "retrieval", "startup")
 SAMPLE_GROWTH = "--small 24 --large 192 --runs 2"  # the packaged sample has no 512 questions
 
 
@@ -74,7 +81,7 @@ def main() -> None:
         if args.full and args.data == SAMPLE:
             settings = {**FULL, "growth": SAMPLE_GROWTH}
         arguments = settings[name].split()
-        if name != "machine":
+        if name not in WITHOUT_MODEL:
             arguments += ["--data", args.data, "--model", args.model]
         if args.replay and name in ("rollout", "m_step"):
             flag = "--replay" if name == "rollout" else "--trajectories"

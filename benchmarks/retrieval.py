@@ -1,7 +1,7 @@
 """Measure how fast BM25 indexes, opens and searches, beside tantivy and rank_bm25.
 
-    python benchmarks/retrieval.py [--sizes 10000 100000 1000000] [--runs 3] [--json]
-    python benchmarks/retrieval.py --small        # 10,000 passages, below a minute
+    python -m benchmarks.retrieval [--sizes 10000 100000 1000000] [--runs 3] [--json]
+    python -m benchmarks.retrieval --small        # 10,000 passages, below a minute
 
 A synthetic corpus of each size is written into a temporary folder (TMPDIR says where; 2 GB for a
 million passages). Every build and every search runs in a fresh process that is pinned to one core;
@@ -29,10 +29,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bm25_systems import K, Ours, RankBm25, Tantivy
+from benchmarks.bm25_systems import K, Ours, RankBm25, Tantivy
+from benchmarks.synthetic_corpus import SEED, make_queries, write_corpus
 from exsearch.provenance import environment
 from exsearch.records import Passage
-from synthetic_corpus import SEED, make_queries, write_corpus
 
 BATCH = 32  # queries a call of `search`
 WARM_UP, QUERIES = 100, 1000

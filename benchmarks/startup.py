@@ -1,6 +1,6 @@
 """Measure what it costs to start: `import exsearch` and `exsearch --help`, in fresh processes.
 
-    python benchmarks/startup.py [--runs 15] [--json]
+    python -m benchmarks.startup [--runs 15] [--json]
 
 Commands take turns, so that a busy moment of the machine falls on all of them. "Net" is less the
 median of a bare interpreter. One round before the first is not counted: it writes the bytecode.
