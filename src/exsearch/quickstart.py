@@ -25,8 +25,8 @@ from exsearch.show import percent, read_traces, table, trace_text
 from exsearch.training.recipe import ModelConfig, Recipe
 
 RECIPE = Path(__file__).parent / "recipes" / "quickstart.toml"
-TEST_QUESTIONS = 16
-CHUNK = 8  # of them side by side
+TEST_QUESTIONS = 24
+CHUNK = 12  # of them side by side
 WORKED_EXAMPLES = 2  # for the untrained model, which does not know the format
 SMALL = (
     "warm_up.examples=16",
