@@ -37,6 +37,7 @@ def options() -> argparse.ArgumentParser:
     made.add_argument(
         "--runs", type=int, default=2, help="of the small one; the large runs between"
     )
+    made.add_argument("--samples", type=int, default=SAMPLES, help="K")
     made.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     made.add_argument("--index", type=Path, help=argparse.SUPPRESS)
     return made
@@ -50,7 +51,7 @@ def worker(args: argparse.Namespace) -> dict[str, Any]:
     )
     asked = questions(args.data, args.large)
     laid_down = synthesised(asked, load_retriever(args.index), engine.tokenizer, whole.agent)
-    config = dataclasses.replace(whole.e_step, samples=SAMPLES)
+    config = dataclasses.replace(whole.e_step, samples=args.samples)
     replay, retriever = Replay(engine, laid_down), load_retriever(args.index)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trajectories.jsonl"
@@ -78,6 +79,7 @@ def in_process(args: argparse.Namespace, size: int, index: Path) -> dict[str, An
     """The figures of one size, from a process of its own."""
     command = [sys.executable, "-m", "benchmarks.growth", "--json", "--worker", str(size)]
     command += ["--data", args.data, "--model", args.model, "--large", str(args.large)]
+    command += ["--samples", str(args.samples)]
     command += ["--index", str(index)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

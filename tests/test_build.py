@@ -148,9 +148,13 @@ def test_an_engine_that_is_not_installed(tiny_model_folder: Path, monkeypatch: p
         load_engine(tiny_model_folder, engine="vllm")
 
 
-@pytest.mark.parametrize("engine", ["transformers", "scripted"])
-def test_options_of_another_engine(engine: str):
-    with pytest.raises(ConfigError, match=f"engine_options.max_model_len: .*'{engine}' takes none"):
+@pytest.mark.parametrize(
+    ("engine", "takes"), [("transformers", "cache_tokens"), ("scripted", "none")]
+)
+def test_options_of_another_engine(engine: str, takes: str):
+    with pytest.raises(
+        ConfigError, match=f"engine_options.max_model_len: .*'{engine}' takes {takes}"
+    ):
         load_engine(engine=engine, engine_options={"max_model_len": 9})
 
 

@@ -95,7 +95,7 @@ def open_engine(config: ModelConfig) -> Engine:
 
 def open_transformers(config: ModelConfig) -> Engine:
     """`TransformersEngine`; raises MissingExtraError where torch or transformers is missing."""
-    _refuse_options(config)
+    _refuse_options(config, "cache_tokens")
     try:
         from exsearch.engines.transformers import TransformersEngine
     except ImportError as error:
@@ -107,11 +107,13 @@ def open_transformers(config: ModelConfig) -> Engine:
         token_budget=config.token_budget,
         template_kwargs=config.chat_template_kwargs,
         system_prompt=config.system_prompt,
+        **config.engine_options,
     )
 
 
 def open_openai(config: ModelConfig) -> Engine:
     """`OpenAIEngine` on the server at `base_url`."""
+    _refuse_options(config)
     from exsearch.engines.openai import OpenAIEngine
 
     return OpenAIEngine(_endpoint(config), config.system_prompt, config.chat_template_kwargs)
@@ -246,9 +248,11 @@ def model_settings(model: str | Path) -> ModelSettings:
     return parse_config(ModelSettings, _read_json(file), place=str(file))
 
 
-def _refuse_options(config: ModelConfig) -> None:
+def _refuse_options(config: ModelConfig, *known: str) -> None:
+    takes = f"takes {', '.join(known)}" if known else "takes none"
     for name in config.engine_options:
-        raise ConfigError(f"model.engine_options.{name}: the engine {config.engine!r} takes none")
+        if name not in known:
+            raise ConfigError(f"model.engine_options.{name}: the engine {config.engine!r} {takes}")
 
 
 def _read_json(file: Path) -> Any:

@@ -273,6 +273,21 @@ class Steered:
         return session
 
 
+class FailsEvery:
+    """A retriever that is down for every nth query, whatever it is."""
+
+    def __init__(self, n):
+        self.n, self.queries = n, 0
+
+    def search(self, queries, k):
+        if len(queries) > 1:
+            raise RetrieverError("one by one, please")
+        self.queries += 1
+        if self.queries % self.n == 0:
+            raise RetrieverError("down")
+        return Facts().search(queries, k)
+
+
 class Slow:
     """A retriever that takes its time now and then."""
 
@@ -295,6 +310,17 @@ def test_how_fast_a_search_is_changes_no_bit(tiny_engine):
         runs.append(rollout(QUESTIONS, engine, Slow(Facts(), every), samples=3, config=config))
     assert any(t.steps for t in runs[0])
     assert plain(runs[0]) == plain(runs[1]) == plain(runs[2])
+
+
+@pytest.mark.parametrize("every", [0, 1, 2])
+def test_failing_searches_lose_no_trajectory(tiny_engine, every):
+    """With fewer rows than episodes, failures and ends fall together."""
+    config = AgentConfig(max_steps=3, thought_tokens=12, record_tokens=12)
+    flaky = Slow(FailsEvery(3), every)
+    trajectories = rollout(QUESTIONS, Steered(tiny_engine), flaky, samples=5, config=config, seed=1)
+    assert [t.id for t in trajectories] == [f"{q}#{k}" for q in range(4) for k in range(5)]
+    failed = [t for t in trajectories if t.stop_reason is StopReason.RETRIEVER_ERROR]
+    assert failed and all(t.error == "down" for t in failed)
 
 
 def test_finished_trajectories_are_reported():

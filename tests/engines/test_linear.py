@@ -67,7 +67,8 @@ def test_other_precisions_go_their_usual_way(dtype):
 
 @needs_onednn
 def test_packed_weights_follow_the_weights():
-    layer, inputs, packed = torch.nn.Linear(8, 4), torch.randn(3, 8), PackedWeights()
+    layer, inputs = torch.nn.Linear(8, 4), torch.randn(3, 8)
+    packed = PackedWeights(layer)
     for _ in range(3):
         before = layer(inputs)
         with torch.inference_mode(), onednn_linear(layer, packed):
@@ -79,10 +80,9 @@ def test_packed_weights_follow_the_weights():
 
 @needs_onednn
 def test_weights_too_large_to_pack_are_used_as_they_are():
-    packed = PackedWeights(limit=100)
-    small, large = torch.nn.Linear(5, 5), torch.nn.Linear(5, 6)
-    assert packed.of(small.weight) is not small.weight  # 100 bytes
-    assert packed.of(large.weight) is large.weight
+    layer = torch.nn.Linear(5, 5)  # 100 bytes of weights
+    assert PackedWeights(layer, limit=100).of(layer.weight) is not layer.weight
+    assert PackedWeights(layer, limit=99).of(layer.weight) is layer.weight
 
 
 def test_where_it_is_no_faster_nothing_changes(monkeypatch):

@@ -122,16 +122,6 @@ def test_a_tree_grows():
     assert tree.take(1).tolist() == taken[:1].tolist()
 
 
-def test_adding_what_is_known_gives_its_places_back():
-    pool = Pool(10)
-    pool.encode((1, 2, 3))
-    other = pool.tree.take(4)
-    pool.tree.add((1, 2, 3, 4), other)
-    assert pool.tree.find((1, 2, 3, 4)).tolist()[3] == other[3]
-    assert pool.tree.take(6) is not None  # four are held, the three doubles are free again
-    assert pool.tree.take(1) is None
-
-
 @pytest.mark.parametrize("ids", [(), (9,)])
 def test_nothing_known_is_found_empty(ids):
     assert PrefixTree(4).find(ids).tolist() == []

@@ -86,6 +86,79 @@ def test_equal_prompts_are_encoded_once_to_the_same_result(tiny_engine):
         assert x.log_probs == pytest.approx(y.log_probs, abs=1e-4)
 
 
+@pytest.mark.parametrize("cache_tokens", [0, 20, 100])
+def test_a_small_cache_forgets_or_grows_and_changes_nothing(tiny_engine, engine_with, cache_tokens):
+    asked = [*requests(9), *requests(9)]
+    alone = [tiny_engine.generate([r], SAMPLED)[0].output_ids for r in asked]
+    engine = engine_with(cache_tokens=cache_tokens, batch_size=3)
+    for _ in range(2):
+        assert ids(engine.generate(asked, SAMPLED)) == alone
+    of = [r.prompt_ids for r in asked]
+    for got, want in zip(engine.log_prob(of, alone), tiny_engine.log_prob(of, alone), strict=True):
+        assert got == pytest.approx(want, abs=1e-4)
+
+
+def test_rows_that_move_into_gaps_go_on_as_before(tiny_engine, monkeypatch):
+    """Of twelve rows the first ten end soon, so the last two move down while they are written."""
+    asked = [Request(p, 2 if n < 10 else 25, key=n) for n, p in enumerate(prompts(12, longest=9))]
+    alone = [tiny_engine.generate([r], SAMPLED)[0] for r in asked]
+    session, moves, move = tiny_engine.open(), [], tiny_engine._cache.move
+    monkeypatch.setattr(tiny_engine._cache, "move", lambda *args: (moves.append(args), move(*args)))
+    tickets = [session.submit(r, SAMPLED) for r in asked]
+    done = {}
+    while session.busy:
+        done |= dict(session.step())
+    assert moves
+    for ticket, generation in zip(tickets, alone, strict=True):
+        assert done[ticket].output_ids == generation.output_ids
+        assert done[ticket].log_probs == pytest.approx(generation.log_probs, abs=1e-4)
+
+
+def test_nothing_is_read_that_a_failed_pass_should_have_written(engine_with, monkeypatch):
+    engine = engine_with()
+    prompt, continuation = prompts(2, seed=5)
+    want = engine_with().log_prob([prompt], [continuation])
+    layer = engine.model.model.layers[1]
+
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layer, "forward", full)
+        with pytest.raises(EngineError, match="out of memory"):
+            engine.log_prob([prompt], [continuation])
+        session = engine.open()
+        session.submit(Request(prompt, 5), GREEDY)
+        with pytest.raises(EngineError, match="out of memory"):
+            session.step()
+    assert engine.log_prob([prompt], [continuation]) == want
+    with pytest.raises(EngineError, match="this session is over: an error broke it off"):
+        session.step()
+
+
+def test_one_session_at_a_time(tiny_engine):
+    first = tiny_engine.open()
+    first.submit(Request((5,), 2), GREEDY)
+    tiny_engine.generate([Request((5,), 2)], GREEDY)
+    with pytest.raises(EngineError, match="over: another session of this engine was opened"):
+        first.step()
+
+
+def test_empty_prompts_are_refused(tiny_engine):
+    with pytest.raises(ValueError, match="an empty prompt"):
+        tiny_engine.open().submit(Request((), 2), GREEDY)
+    with pytest.raises(ValueError, match="an empty prompt"):
+        tiny_engine.log_prob([()], [(5,)])
+
+
+def test_a_diverged_model_is_named(engine_with):
+    engine = engine_with()
+    with torch.no_grad():
+        engine.model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(EngineError, match="scores are not finite"):
+        engine.generate([Request((5, 6), 2)], SAMPLED)
+
+
 @pytest.mark.parametrize("sampling", [SAMPLED, Sampling(0.7), GREEDY])
 def test_log_probs_are_those_that_scoring_gives(tiny_engine, engine_with, sampling):
     asked = requests(7)

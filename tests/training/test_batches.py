@@ -21,6 +21,7 @@ from exsearch.training.batches import (
     TrainingSequence,
     mean_loss_tokens,
     merged,
+    micro_batches,
     training_sequences,
     without_negligible,
 )
@@ -110,6 +111,44 @@ def test_total_loss_weight_is_what_was_sampled_and_the_gold_answers(calls, answe
     assert all(len(s.input_ids) == len(s.loss_weights) for s in sequences)
     assert all(s.loss_weights[0] == 0 for s in sequences)  # nothing predicts the first token
     assert mean_loss_tokens([item]) == pytest.approx(expected / weight)
+
+
+def sequence(pairs):
+    ids, weights = zip(*pairs, strict=True)
+    return TrainingSequence(ids, (0.0, *weights[1:]), ("q#0",))
+
+
+weighted_ids = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from([0.0, 0.25, 1.0])), min_size=2, max_size=6
+).map(sequence)
+
+
+@given(st.lists(weighted_ids, min_size=1, max_size=8), st.integers(1, 30))
+def test_micro_batches_hold_each_prefix_once_with_all_of_its_weight(sequences, budget):
+    """By brute force: per pass, a distinct prefix that carries loss is one target."""
+    found: dict[tuple[int, ...], float] = {}
+    for batch in micro_batches(sequences, budget):
+        prefix_of = {}
+        for span in batch.spans:
+            ids = batch.ids[span.path].tolist()
+            for n, place in enumerate(span.path.tolist()):
+                prefix_of[place] = tuple(ids[: n + 1])
+                assert batch.positions[place] == n
+        assert len(set(prefix_of.values())) == len(batch.ids)
+        targets = [
+            (*prefix_of[p], t)
+            for p, t in zip(batch.predictors.tolist(), batch.targets.tolist(), strict=True)
+        ]
+        assert len(set(targets)) == len(targets)
+        for target, weight in zip(targets, batch.weights.tolist(), strict=True):
+            found[target] = found.get(target, 0.0) + weight
+    expected: dict[tuple[int, ...], float] = {}
+    for s in sequences:
+        for n, weight in enumerate(s.loss_weights):
+            if weight:
+                prefix = s.input_ids[: n + 1]
+                expected[prefix] = expected.get(prefix, 0.0) + weight
+    assert found == pytest.approx(expected)
 
 
 def test_equal_sequences_are_merged_and_their_weights_added():

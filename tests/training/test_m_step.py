@@ -155,7 +155,7 @@ def test_a_transcript_gives_the_same_loss_in_one_sequence_as_in_many(tiny_model,
     assert torch.allclose(grad, apart_grad, rtol=0, atol=1e-6 * grad.abs().max().item())
 
 
-def test_padding_changes_nothing(tiny_model):
+def test_what_stands_beside_it_changes_nothing(tiny_model):
     short = TrainingSequence((5, 6, 30), (0.0, 0.0, 1.0), ("a",))
     long = TrainingSequence((7, *range(40, 70)), (0.0, *[0.5] * 30), ("b",))
     together = weighted_loss(tiny_model, [short, long]).item()

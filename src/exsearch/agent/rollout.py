@@ -17,7 +17,7 @@ from exsearch.agent.format import WorkedExamples
 from exsearch.engines.base import Engine, Generation, Request, Sampling, random_key
 from exsearch.engines.session import open_session
 from exsearch.errors import EngineError, RetrieverError
-from exsearch.records import Call, Question, StopReason, Trajectory
+from exsearch.records import Call, Passage, Question, StopReason, Trajectory
 from exsearch.retrievers.base import Retriever
 
 
@@ -97,6 +97,9 @@ def _run(episodes: Sequence[Episode], calls: _Calls, searches: _Searches) -> Ite
             yield ended
 
 
+_Found = Sequence[Passage] | RetrieverError
+
+
 class _Calls:
     """The model calls under way, in one session of the engine."""
 
@@ -163,7 +166,7 @@ class _Searches:
     def __init__(self, retriever: Retriever, k: int):
         self._retriever, self._k = retriever, k
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
-        self._batch: tuple[Future[None], Sequence[Episode]] | None = None
+        self._batch: tuple[Future[list[_Found]], Sequence[Episode]] | None = None
 
     def __enter__(self) -> _Searches:
         return self
@@ -174,32 +177,35 @@ class _Searches:
     def begin(self, episodes: Sequence[Episode]) -> None:
         """Search for these episodes."""
         if episodes:
-            search = self._thread.submit(_search, episodes, self._retriever, self._k)
+            queries = [e.query or "" for e in episodes]
+            search = self._thread.submit(_search, queries, self._retriever, self._k)
             self._batch = search, episodes
 
     def collect(self) -> Sequence[Episode]:
-        """Wait for the searches that were begun; their episodes."""
+        """Wait for the searches that were begun; their episodes, which now know what was found.
+
+        Only here, never on the thread, does an episode change.
+        """
         if self._batch is None:
             return ()
         (search, episodes), self._batch = self._batch, None
-        search.result()
+        for episode, found in zip(episodes, search.result(), strict=True):
+            if isinstance(found, RetrieverError):
+                episode.fail(StopReason.RETRIEVER_ERROR, str(found))
+            else:
+                episode.found(found)
         return episodes
 
 
-def _search(episodes: Sequence[Episode], retriever: Retriever, k: int) -> None:
+def _search(queries: Sequence[str], retriever: Retriever, k: int) -> list[_Found]:
     """All searches in one batch; where that fails, by halves, so that only the culprits fail."""
-    queries = [e.query for e in episodes if e.query is not None]
     try:
         found = retriever.search(queries, k)
         if len(found) != len(queries):
             raise RetrieverError(f"{len(found)} lists of passages for {len(queries)} queries")
+        return list(found)
     except RetrieverError as error:
-        if len(episodes) == 1:
-            episodes[0].fail(StopReason.RETRIEVER_ERROR, str(error))
-            return
-        half = len(episodes) // 2
-        _search(episodes[:half], retriever, k)
-        _search(episodes[half:], retriever, k)
-        return
-    for episode, passages in zip(episodes, found, strict=True):
-        episode.found(passages)
+        if len(queries) == 1:
+            return [error]
+    half = len(queries) // 2
+    return [*_search(queries[:half], retriever, k), *_search(queries[half:], retriever, k)]

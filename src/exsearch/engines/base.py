@@ -147,6 +147,9 @@ class Session(Protocol):
         """Go on by one pass; tickets and replies of the requests that it ended.
 
         A request that can't be run has its error for a reply, and leaves the others alone.
+
+        Raises:
+            EngineError: the model could not be run, for any of them; the session is over then.
         """
         ...
 

@@ -1,8 +1,8 @@
 """Continuous batching: every pass writes one token for all live rows and encodes waiting prompts.
 
 A row that ends is refilled at once, and each prompt token is encoded once: what a new prompt shares
-with an earlier one, or with another of the same pass, is taken from the cache. What a request
-samples depends on its own key and position alone. It knows no questions and trains nothing.
+with an earlier one, or with another of the same pass, is taken from the cache while that has it.
+What a request samples depends on its own key and position alone. It trains nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ContinuousBatch:
 
     Args:
         model: A causal language model for which `check_packable` holds.
-        cache: Emptied at once; afterwards it holds what was encoded and written.
+        cache: Empty; afterwards it holds what was encoded and written.
         stop_ids: Tokens that end a sequence.
         token_budget: Prompt tokens encoded in one pass, where one prompt does not have more.
         check: Raises EngineError where a sequence of so many tokens can't be run.
@@ -69,10 +69,11 @@ class ContinuousBatch:
         self._rows: list[_Row | None] = [None] * cache.row_count
         self._refused: list[tuple[int, EngineError]] = []
         self._tickets = 0
-        cache.tree.clear()
 
     def submit(self, request: Request, sampling: Sampling) -> int:
         """See `base.Session.submit`."""
+        if not request.prompt_ids:
+            raise ValueError("an empty prompt: there is nothing to go on from")
         self._tickets += 1
         try:
             self._check(len(request.prompt_ids) + request.max_tokens)

@@ -56,7 +56,7 @@ class KeyValueCache:
         """`count` places of the pool, which grows where old prefixes leave too few."""
         places = self.tree.take(count)
         while places is None:
-            self.tree.grow(2 * self.tree.capacity)
+            self.tree.grow(max(2 * self.tree.capacity, self.tree.capacity + count))
             for layer in self._layers.values():
                 layer[:2] = [_longer(t, self.tree.capacity, 0) for t in layer[:2]]
             places = self.tree.take(count)

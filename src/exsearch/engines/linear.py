@@ -25,24 +25,22 @@ class PackedWeights:
     """Weights of a model's linear layers in oneDNN's own order, which saves a quarter of the time.
 
     They pay where few rows go through at a time, as in writing tokens, and take as much memory once
-    more, so models of more than `limit` bytes do without. A layer whose weights have changed since
-    is packed anew.
+    more, so a model whose layers have more than `limit` bytes does without. A layer whose weights
+    have changed since is packed anew.
     """
 
-    def __init__(self, limit: int = 2 * 2**30):
-        self._limit = limit
+    def __init__(self, model: nn.Module, limit: int = 2 * 2**30):
+        weights = {id(m.weight): m.weight.nbytes for m in _linear_layers(model)}
+        self._room = sum(weights.values()) <= limit
         self._packed: dict[int, tuple[Tensor, int, Tensor]] = {}  # by id of the weight
-        self._bytes = 0
 
     def of(self, weight: Tensor) -> Tensor:
         """The weight packed, or as it is where there is no room."""
+        if not self._room:
+            return weight
         known = self._packed.get(id(weight))
         if known and known[0] is weight and known[1] == weight._version:
             return known[2]
-        if not known:
-            if self._bytes + weight.nbytes > self._limit:
-                return weight
-            self._bytes += weight.nbytes
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _FEW_ROWS)
         self._packed[id(weight)] = weight, weight._version, packed
         return packed
@@ -56,17 +54,16 @@ def onednn_linear(model: nn.Module, packed: PackedWeights | None = None) -> Iter
     for inference, where the same weights are used again and again.
     """
     changed = []
-    if onednn_is_faster():
-        for module in _linear_layers(model):
+    try:
+        for module in _linear_layers(model) if onednn_is_faster() else ():
             # Beside nn.Module's own setter, which takes 2 ms for all layers of a small model.
             if "forward" not in vars(module):
-                vars(module)["forward"] = partial(_linear, module, packed)
                 changed.append(module)
-    try:
+                vars(module)["forward"] = partial(_linear, module, packed)
         yield
     finally:
         for module in changed:
-            del vars(module)["forward"]
+            vars(module).pop("forward", None)
 
 
 def _linear_layers(model: nn.Module) -> list[nn.Linear]:
@@ -89,11 +86,15 @@ def _linear(module: nn.Linear, packed: PackedWeights | None, input: Tensor) -> T
     plain = input.dtype == module.weight.dtype == torch.float32 and input.device.type == "cpu"
     if not plain or torch.is_autocast_enabled("cpu") or input.numel() == 0:
         return nn.functional.linear(input, module.weight, module.bias)
-    if torch.is_grad_enabled() and (input.requires_grad or module.weight.requires_grad):
+    if torch.is_grad_enabled() and (input.requires_grad or _is_trained(module)):
         return _OneDnnLinear.apply(input, module.weight, module.bias)  # pyright: ignore[reportReturnType]
     if packed is None or input.numel() // input.shape[-1] > 2 * _FEW_ROWS:
         return _product(input, module.weight, module.bias)
     return _product(input, packed.of(module.weight), module.bias)
+
+
+def _is_trained(module: nn.Linear) -> bool:
+    return any(p is not None and p.requires_grad for p in (module.weight, module.bias))
 
 
 def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

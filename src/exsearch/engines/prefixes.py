@@ -102,10 +102,7 @@ class PrefixTree:
         return np.concatenate(found)
 
     def add(self, ids: Sequence[int], places: np.ndarray) -> None:
-        """Remember `ids`, of which `places` holds one place each.
-
-        Places of tokens that are known already are given back, unless they are the known ones.
-        """
+        """Remember `ids`, of which `places` holds one place each, the known ones where known."""
         tokens = np.asarray(ids, np.int64)
         node, at = self._root, 0
         while at < len(tokens):
@@ -114,8 +111,6 @@ class PrefixTree:
                 break
             child.used = self._clock
             same = _common(child.ids, tokens[at:])
-            given = places[at : at + same]
-            self.give_back(given[given != child.places[:same]])
             at += same
             if same < len(child.ids):
                 if at == len(tokens):

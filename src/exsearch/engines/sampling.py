@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from exsearch.engines.base import Sampling
+from exsearch.errors import EngineError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Tokens within this many nats of the best are few, and hold all but 1e-5 of the mass or less.
+# Tokens further behind the best than this many nats are nearly all of them, and hardly ever drawn.
 _NEAR = 12.0
 
 
@@ -66,8 +67,13 @@ def sample(
 
     Returns:
         tokens (B,), their log p at temperature 1 and their log q under `sampling`, float32 (B,).
+
+    Raises:
+        EngineError: a row's best score is not finite.
     """
     logits = logits.float()  # (B, V)
+    if not torch.isfinite(logits.max(dim=-1).values).all():
+        raise EngineError("the model's scores are not finite: its weights are damaged or diverged")
     scores = logits
     if not sampling.is_model and sampling.temperature > 0:
         scores = _proposal(logits, sampling)

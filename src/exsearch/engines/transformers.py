@@ -34,7 +34,8 @@ class TransformersEngine:
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
         batch_size: Sequences written side by side.
         token_budget: Prompt tokens in one pass; 0 takes what suits the device.
-        cache_tokens: Tokens whose keys and values are kept for prompts that begin alike.
+        cache_tokens: Tokens whose keys and values are kept for prompts that begin alike; more
+            where the prompts of one pass need more.
         template_kwargs, system_prompt: See `HuggingFaceChat`.
 
     Raises:
@@ -52,6 +53,8 @@ class TransformersEngine:
         template_kwargs: Mapping[str, Any] | None = None,
         system_prompt: str | None = None,
     ):
+        if cache_tokens < 0:
+            raise ValueError(f"cache_tokens is {cache_tokens}, expected 0 or more")
         self.device = _device(device)
         self.folder = str(folder)
         # float32 on a CPU: bfloat16 is several times slower on most of them.
@@ -65,8 +68,9 @@ class TransformersEngine:
         self.token_budget = token_budget or (32768 if self.device.type == "cuda" else 2048)
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         self.encoded_tokens = self.decoded_tokens = 0  # put through the model so far
+        self.cache_tokens = cache_tokens
         self._cache = KeyValueCache(cache_tokens, batch_size, self.device)
-        self._cached_weights = self._weights()
+        self._session: _Guarded | None = None
         self.stop_ids = {self.tokenizer.end_id, *([ends] if isinstance(ends, int) else ends or ())}
 
     def load_weights(self, folder: str | Path) -> None:
@@ -77,11 +81,14 @@ class TransformersEngine:
         """
         with _loading(str(folder)):
             self.model = _load_model(str(folder), self.dtype).to(self.device).eval()
-        self._packed = PackedWeights()
+        self._packed = PackedWeights(self.model)
+        self._cached_weights = None  # whatever the cache holds is of others
 
     def open(self) -> Session:
         """A batch of its own, with nothing in the cache; one at a time."""
-        return _Guarded(
+        if self._session:
+            self._session.over = "another session of this engine was opened"
+        self._session = _Guarded(
             ContinuousBatch(
                 self.model,
                 self._fresh_cache(),
@@ -92,6 +99,7 @@ class TransformersEngine:
             ),
             self._inference,
         )
+        return self._session
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """One generation a request, in their order; see `Engine.generate`."""
@@ -118,6 +126,8 @@ class TransformersEngine:
         """
         pairs = [(tuple(p), tuple(c)) for p, c in zip(prompts, continuations, strict=True)]
         for prompt, continuation in pairs:
+            if not prompt:
+                raise ValueError("an empty prompt: nothing predicts the first token")
             self._check_length(len(prompt) + len(continuation))
         known: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[float, ...]] = {}
         cache = self._cache if self._weights() == self._cached_weights else self._fresh_cache()
@@ -130,12 +140,18 @@ class TransformersEngine:
         return [known.get(pair, ()) for pair in pairs]
 
     def _fresh_cache(self) -> KeyValueCache:
+        if self._cache.tree.capacity != self.cache_tokens:
+            # One that grew would forget later, and batches, with their last bits, would differ.
+            self._cache = KeyValueCache(self.cache_tokens, self.batch_size, self.device)
         self._cache.tree.clear()
         self._cached_weights = self._weights()
         return self._cache
 
-    def _weights(self) -> tuple[int, int]:
-        """Changes whenever the weights do, by loading or by training."""
+    def _weights(self) -> tuple[int, int] | None:
+        """Changes whenever the weights do, by loading or by training.
+
+        Not where someone writes through `p.data`, or switches a PEFT adapter: load anew then.
+        """
         return id(self.model), sum(p._version for p in self.model.parameters())
 
     def _count(self, encoded: int, decoded: int) -> None:
@@ -150,10 +166,14 @@ class TransformersEngine:
         try:
             with torch.inference_mode(), packed_attention(self.model, self._packed):
                 yield
-        except torch.OutOfMemoryError as error:
+        except BaseException as error:
+            self._cache.tree.clear()  # places whose pass was broken off were never written
+            if not isinstance(error, torch.OutOfMemoryError):
+                raise
             raise EngineError(
-                f"the device ran out of memory: lower model.batch_size ({self.batch_size}) or "
-                f"model.token_budget ({self.token_budget})"
+                f"the device ran out of memory: lower model.batch_size ({self.batch_size}), "
+                f"model.token_budget ({self.token_budget}) or "
+                f"model.engine_options.cache_tokens ({self.cache_tokens})"
             ) from error
         finally:
             if was_training:
@@ -169,19 +189,28 @@ class TransformersEngine:
 
 
 class _Guarded:
-    """A session whose steps run under the engine's guard: no gradients, memory errors named."""
+    """A session whose steps run under the engine's guard: no gradients, memory errors named.
+
+    After an error in a step, or once the engine has opened another session, it is over.
+    """
 
     def __init__(self, batch: ContinuousBatch, guard: Callable[[], AbstractContextManager[None]]):
         self._batch, self._guard = batch, guard
         self.submit = batch.submit
+        self.over = ""  # why, once it is
 
     @property
     def busy(self) -> bool:
         return self._batch.busy
 
     def step(self) -> list[tuple[int, Generation | EngineError]]:
+        if self.over:
+            raise EngineError(f"this session is over: {self.over}")
         with self._guard():
-            return self._batch.step()
+            self.over = "an error broke it off"
+            done = self._batch.step()
+            self.over = ""
+            return done
 
 
 def _device(name: str) -> torch.device:

@@ -16,7 +16,7 @@ from typing import Any, overload
 from exsearch.agent.episode import AgentConfig, answer_ids
 from exsearch.agent.rollout import rollout
 from exsearch.engines.base import Engine, Sampling
-from exsearch.errors import TrainingError
+from exsearch.errors import RunError, TrainingError
 from exsearch.evaluation.metrics import exact_match
 from exsearch.records import Question, Trajectory, WeightedTrajectory, from_json, to_json
 from exsearch.retrievers.base import Retriever
@@ -247,11 +247,17 @@ class WeightedFile(Sequence[WeightedTrajectory]):
     """The weighted trajectories of an E-step's file, each read when it is asked for.
 
     Only where its lines begin is held in memory, so more questions take hardly more of it.
+
+    Raises:
+        RunError: no such file, or (when it is read) a damaged line.
     """
 
     def __init__(self, file: Path):
-        self._lines = file.open("rb")
-        self._starts = [0]
+        try:
+            self._lines = file.open("rb")
+        except OSError as error:
+            raise RunError(f"{file}: can't be read ({error.strerror})") from None
+        self._file, self._starts = file, [0]
         for line in self._lines:
             self._starts.append(self._starts[-1] + len(line))
 
@@ -269,11 +275,17 @@ class WeightedFile(Sequence[WeightedTrajectory]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        self._lines.seek(self._starts[index % len(self)])
-        return from_json(WeightedTrajectory, self._lines.readline())
+        index %= len(self)
+        self._lines.seek(self._starts[index])
+        try:
+            return from_json(WeightedTrajectory, self._lines.readline())
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(f"{self._file}:{index + 1}: damaged ({reason})") from None
 
     def __del__(self) -> None:
-        self._lines.close()
+        if lines := getattr(self, "_lines", None):
+            lines.close()
 
 
 def by_question(items: Sequence[WeightedTrajectory]) -> list[list[WeightedTrajectory]]:

@@ -29,6 +29,8 @@ class SavedOnInterrupt:
         if self.wanted:
             raise KeyboardInterrupt
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
+        if kind is None:
+            self.check()  # it came after the last step

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from exsearch.engines.attention import PassOnly, packed_attention, packed_logits
+from exsearch.engines.attention import PassOnly, check_packable, packed_attention, packed_logits
 from exsearch.engines.base import random_key
 from exsearch.errors import TrainingError
 from exsearch.records import WeightedTrajectory
@@ -162,6 +162,7 @@ def m_step(
 
     Raises:
         TrainingError: a loss or a gradient is not finite; the weights are then not to be used.
+        ModelError: a model whose layers can't be packed (see `check_packable`).
     """
     config = config or MStepConfig()
     selection = select(weighted, config.min_log_likelihood)
@@ -173,6 +174,7 @@ def m_step(
     )
     if config.gradient_checkpointing:
         _enable_gradient_checkpointing(model)
+    check_packable(model.eval())
     model.train()
     # A share: what is negligible among `likelihood` weights is far smaller than elsewhere.
     threshold = config.min_weight * selection.weight

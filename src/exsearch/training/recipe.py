@@ -26,12 +26,13 @@ class ModelConfig:
             registered.
         device: `auto`, `cpu` or `cuda`.
         batch_size: Sequences decoded together, or requests under way at once.
-        token_budget: Tokens in one pass over prompts, padding included; 0 suits the device.
+        token_budget: Prompt tokens in one pass; 0 suits the device.
         system_prompt: None keeps the chat template's own; empty saves its tokens.
         chat_template_kwargs: Variables for the chat template.
         base_url: Of the server, for engine `openai` alone; such as `http://localhost:8000/v1`.
         api_key_env: Environment variable with the server's key; it may be unset.
-        engine_options: The engine's own settings; `vllm` alone takes some (`docs/engines.md`).
+        engine_options: The engine's own settings (`docs/engines.md`); `transformers` takes
+            `cache_tokens`.
     """
 
     name: str = "smollm2-135m"
@@ -97,7 +98,7 @@ class MStepConfig:
         learning_rate: Peak, reached after `warm_up_share` of the steps, then cosine to 0.
         epochs: Passes over the questions.
         questions_per_step: Questions in one optimizer step.
-        token_budget: Tokens in one pass, padding included; gradients add up over a step.
+        token_budget: Tokens in one pass; gradients add up over a step.
         warm_up_share: Of the steps, with a linearly rising rate.
         max_grad_norm: Gradients are clipped to this norm.
         weight_decay: Of AdamW.
