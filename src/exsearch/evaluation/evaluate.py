@@ -31,7 +31,7 @@ from exsearch.records import Question, Trajectory, from_json, to_json
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import in_chunks, write_atomic
 
-CHUNK = 32
+CHUNK = 100
 TRAJECTORIES = "trajectories.jsonl"
 PREDICTIONS = "predictions.jsonl"
 SUMMARY = "summary.json"
