@@ -17,16 +17,15 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-_FEW_ROWS = 64
+_ROWS = 64  # of a pass, for which the order is chosen; it suits longer ones as well
 _LAYERS: WeakKeyDictionary[nn.Module, list[nn.Linear]] = WeakKeyDictionary()
 
 
 class PackedWeights:
     """Weights of a model's linear layers in oneDNN's own order, which saves a quarter of the time.
 
-    They pay where few rows go through at a time, as in writing tokens, and take as much memory once
-    more, so a model whose layers have more than `limit` bytes does without. A layer whose weights
-    have changed since is packed anew.
+    They take as much memory once more, so a model whose layers have more than `limit` bytes does
+    without. A layer whose weights have changed since is packed anew.
     """
 
     def __init__(self, model: nn.Module, limit: int = 2 * 2**30):
@@ -41,7 +40,7 @@ class PackedWeights:
         known = self._packed.get(id(weight))
         if known and known[0] is weight and known[1] == weight._version:
             return known[2]
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _FEW_ROWS)
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _ROWS)
         self._packed[id(weight)] = weight, weight._version, packed
         return packed
 
@@ -88,9 +87,8 @@ def _linear(module: nn.Linear, packed: PackedWeights | None, input: Tensor) -> T
         return nn.functional.linear(input, module.weight, module.bias)
     if torch.is_grad_enabled() and (input.requires_grad or _is_trained(module)):
         return _OneDnnLinear.apply(input, module.weight, module.bias)  # pyright: ignore[reportReturnType]
-    if packed is None or input.numel() // input.shape[-1] > 2 * _FEW_ROWS:
-        return _product(input, module.weight, module.bias)
-    return _product(input, packed.of(module.weight), module.bias)
+    weight = module.weight if packed is None else packed.of(module.weight)
+    return _product(input, weight, module.bias)
 
 
 def _is_trained(module: nn.Linear) -> bool:
