@@ -223,7 +223,7 @@ def check_packable(model: Any) -> None:
             store = PassOnly(spans, device)
             packed = packed_logits(model, tokens, positions, store, last)
         plain = [
-            model(input_ids=row[None], use_cache=False).logits[0, -1].float()
+            model(input_ids=row[None], use_cache=False).logits[0, -1].to(packed.dtype)
             for row in (tokens[:4], tokens[[0, 1, 4]])
         ]
     if "sliding_attention" in kinds and store.windows == {0}:
