@@ -14,13 +14,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from whole_loss import weighted_loss
 
 from exsearch.agent.episode import AgentConfig, Episode
 from exsearch.engines.transformers import TransformersEngine
 from exsearch.records import Call, CallKind, Passage, Question, Trajectory, WeightedTrajectory
 from exsearch.training.batches import training_sequences
 from exsearch.training.e_step import EStepConfig, weigh
-from exsearch.training.m_step import m_step, new_optimizer, weighted_loss
+from exsearch.training.m_step import m_step, new_optimizer
 from exsearch.training.recipe import MStepConfig
 
 QUESTION = Question("q", "Where was Ada born?", ("Bonn", "the town of Bonn"))

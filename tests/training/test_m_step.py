@@ -9,6 +9,7 @@ import random
 import pytest
 import torch
 from transformers import LlamaForCausalLM
+from whole_loss import weighted_loss
 
 from exsearch.errors import TrainingError
 from exsearch.records import Question
@@ -19,7 +20,6 @@ from exsearch.training.m_step import (
     new_optimizer,
     select,
     steps_total,
-    weighted_loss,
 )
 from exsearch.training.recipe import MStepConfig
 

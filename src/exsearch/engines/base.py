@@ -55,6 +55,7 @@ class Request:
     `key` names the stream of randomness that this request draws from, so that what it samples does
     not depend on which other requests share its batch (see `random_key`). `forced_ids` are written
     in place of the first tokens drawn, for replay and for measuring; their log-probs are as usual.
+    Only the transformers engine knows them.
     """
 
     prompt_ids: tuple[int, ...]

@@ -66,7 +66,7 @@ class ContinuousBatch:
         self.stop_ids = np.array(sorted(stop_ids), np.int64)
         self._check, self._count = check, count
         self._waiting: deque[_Row] = deque()
-        self._rows: list[_Row | None] = [None] * cache.row_count
+        self._rows: dict[int, _Row] = {}  # by number
         self._refused: list[tuple[int, EngineError]] = []
         self._tickets = 0
 
@@ -85,7 +85,7 @@ class ContinuousBatch:
     @property
     def busy(self) -> bool:
         """See `base.Session.busy`."""
-        return bool(self._waiting or self._refused or any(self._rows))
+        return bool(self._waiting or self._refused or self._rows)
 
     def step(self) -> list[tuple[int, Generation | EngineError]]:
         """See `base.Session.step`."""
@@ -93,42 +93,39 @@ class ContinuousBatch:
         self._refused = []
         self.cache.tree.tick()
         self._close_gaps()
-        writing = [n for n, row in enumerate(self._rows) if row]
+        writing = sorted(self._rows)
         admitted = self._admit()
-        rows = [*writing, *(number for number, _ in admitted.values())]
-        if not rows:
+        numbers = [*writing, *(number for number, _ in admitted)]
+        if not numbers:
             return done
         logits = self._run(writing, admitted)
-        self._draw(rows, logits)
-        for number in rows:
+        self._draw([self._rows[number] for number in numbers], logits)
+        for number in numbers:
             row = self._rows[number]
-            assert row is not None
             stopped = row.ids[-1] in self.stop_ids
             if stopped or len(row.ids) >= row.request.max_tokens:
                 done.append((row.ticket, _generation(row, stopped)))
                 self._keep(number, row)
-                self._rows[number] = None
+                del self._rows[number]
         return done
 
     def _close_gaps(self) -> None:
         """Move the highest rows down where many below them are empty: attention covers all."""
-        live = [n for n, row in enumerate(self._rows) if row]
+        live = sorted(self._rows)
         spare = len(self._waiting)  # these gaps are filled in the same step
         if not live or live[-1] + 1 <= 1.25 * (len(live) + spare) + 2:
             return
         for target in range(len(live)):
-            if self._rows[target] is None:
+            if target not in self._rows:
                 source = live.pop()
-                row = self._rows[source]
-                assert row is not None
-                self.cache.move(source, target, row.length)
-                self._rows[target], self._rows[source] = row, None
+                self._rows[target] = self._rows.pop(source)
+                self.cache.move(source, target, self._rows[target].length)
 
-    def _admit(self) -> dict[int, tuple[int, _Prompt]]:
-        """Give waiting requests a row and places for what of them is new; by ticket."""
-        admitted: dict[int, tuple[int, _Prompt]] = {}
+    def _admit(self) -> list[tuple[int, _Prompt]]:
+        """Give waiting requests a row, by its number, and places for what of them is new."""
+        admitted: list[tuple[int, _Prompt]] = []
         new, state_of = 0, {}  # place -> token of this pass, whose state is therefore at hand
-        free = [n for n, row in enumerate(self._rows) if row is None]
+        free = [n for n in range(self.cache.row_count) if n not in self._rows]
         while self._waiting and len(admitted) < len(free):
             row = self._waiting[0]
             ids = row.request.prompt_ids
@@ -150,26 +147,24 @@ class ContinuousBatch:
             self.cache.widen(len(ids) + row.request.max_tokens)
             number = free[len(admitted)]
             self._rows[number] = self._waiting.popleft()
-            admitted[row.ticket] = (number, prompt)
+            admitted.append((number, prompt))
         return admitted
 
-    def _run(self, writing: list[int], admitted: dict[int, tuple[int, _Prompt]]) -> Tensor:
+    def _run(self, writing: list[int], admitted: list[tuple[int, _Prompt]]) -> Tensor:
         """One pass; the logits (B, V) of all rows: those that write, then the admitted ones."""
-        live = [row for n in writing if (row := self._rows[n])]
+        live = [self._rows[n] for n in writing]
         lengths = np.array([row.length for row in live], np.int64)
         ids = [row.ids[-1] for row in live]
         positions = [lengths]
         states = list(range(len(live)))
         spans: list[Span] = []
-        for number, prompt in admitted.values():
-            row = self._rows[number]
-            assert row is not None
+        for number, prompt in admitted:
             length = len(prompt.path)
-            ids += row.request.prompt_ids[length - prompt.new :]
+            ids += self._rows[number].request.prompt_ids[length - prompt.new :]
             positions.append(np.arange(length - prompt.new, length))
             states.append(len(live) + prompt.state)
             spans.append(Span(prompt.start, prompt.new, prompt.path))
-        owners = [number for number, _ in admitted.values()]
+        owners = [number for number, _ in admitted]
         self.cache.begin(np.array(writing, np.int64), lengths, spans, owners)
         device = self.cache.device
         logits = packed_logits(
@@ -179,14 +174,13 @@ class ContinuousBatch:
             self.cache,
             torch.tensor(states, device=device),
         )
-        for _, prompt in admitted.values():
+        for _, prompt in admitted:
             self.cache.tree.give_back(prompt.spare)
         self._count(len(ids) - len(live), len(live))
         return logits
 
-    def _draw(self, numbers: Sequence[int], logits: Tensor) -> None:
-        """Append a token to each of these rows."""
-        rows = [row for n in numbers if (row := self._rows[n])]
+    def _draw(self, rows: Sequence[_Row], logits: Tensor) -> None:
+        """Append a token to each of these rows, from its logits, (B, V)."""
         for sampling in dict.fromkeys(row.sampling for row in rows):
             members = [i for i, row in enumerate(rows) if row.sampling == sampling]
             chosen = [rows[i] for i in members]

@@ -86,40 +86,31 @@ class PrefixTree:
 
     def find(self, ids: Sequence[int]) -> np.ndarray:
         """The places of the longest known prefix of `ids`; they stay until the next round."""
-        tokens = np.asarray(ids, np.int64)
-        node, found, at = self._root, [np.empty(0, np.int64)], 0
-        while at < len(tokens):
-            child = node.children.get(int(tokens[at]))
-            if child is None:
-                break
-            child.used = self._clock
-            same = _common(child.ids, tokens[at:])
-            found.append(child.places[:same])
-            at += same
-            if same < len(child.ids):
-                break
-            node = child
-        return np.concatenate(found)
+        parts = [node.places[:same] for node, same in self._descend(np.asarray(ids, np.int64))]
+        return np.concatenate([np.empty(0, np.int64), *parts])
 
     def add(self, ids: Sequence[int], places: np.ndarray) -> None:
         """Remember `ids`, of which `places` holds one place each, the known ones where known."""
         tokens = np.asarray(ids, np.int64)
-        node, at = self._root, 0
-        while at < len(tokens):
-            child = node.children.get(int(tokens[at]))
-            if child is None:
-                break
+        way = list(self._descend(tokens))
+        known = sum(same for _, same in way)
+        if known == len(tokens):
+            return
+        node, same = way[-1] if way else (self._root, 0)
+        if same < len(node.ids):  # they part within the node
+            node = node.split(same)
+        node.children[int(tokens[known])] = _Node(tokens[known:], places[known:], node, self._clock)
+
+    def _descend(self, tokens: np.ndarray) -> Iterator[tuple[_Node, int]]:
+        """The nodes along `tokens`, each with how many of its own are the same; marks them used."""
+        node = self._root
+        while len(tokens) and (child := node.children.get(int(tokens[0]))):
             child.used = self._clock
-            same = _common(child.ids, tokens[at:])
-            at += same
+            same = _common(child.ids, tokens)
+            yield child, same
             if same < len(child.ids):
-                if at == len(tokens):
-                    return
-                child = child.split(same)
-            node = child
-        if at < len(tokens):
-            leaf = _Node(tokens[at:], places[at:], node, self._clock)
-            node.children[int(tokens[at])] = leaf
+                return
+            node, tokens = child, tokens[same:]
 
     def take(self, count: int) -> np.ndarray | None:
         """`count` free places; None where not even forgetting old branches brings so many."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -82,19 +81,10 @@ def new_optimizer(model: Any, config: MStepConfig | None = None) -> torch.optim.
     )
 
 
-def weighted_loss(model: Any, sequences: Sequence[TrainingSequence]) -> torch.Tensor:
-    """- Σ weight · log p over all tokens of the sequences that carry loss: a sum, not a mean.
-
-    Raises:
-        TrainingError: the loss is not finite; names the trajectories.
-    """
-    (batch,) = micro_batches(sequences, budget=sys.maxsize)
-    with packed_attention(model):
-        return batch_loss(model, batch)
-
-
 def batch_loss(model: Any, batch: MicroBatch) -> torch.Tensor:
-    """`weighted_loss` of one micro-batch, in one pass of the model; within `packed_attention`.
+    """- Σ weight · log p over all tokens that carry loss: a sum, not a mean; one pass of the model.
+
+    To be called within `packed_attention`, and so its `backward`.
 
     Args:
         model: A transformers causal language model.
