@@ -22,7 +22,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks.machine import facts
-from benchmarks.report import finish, parser, table
+from benchmarks.report import finish, launch, parser, table
 from benchmarks.workload import SAMPLE, build_index, questions, recipe
 from exsearch.agent.rollout import rollout
 from exsearch.build import load_engine, load_retriever, resolve_model
@@ -119,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

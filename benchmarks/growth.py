@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import Ceilings, facts, peak_bytes
-from benchmarks.report import finish, parser, spread, table
+from benchmarks.report import finish, launch, parser, spread, table
 from benchmarks.workload import SAMPLE, SAMPLES, Replay, build_index, questions, recipe, synthesised
 from exsearch.build import load_engine, load_retriever
 from exsearch.training.e_step import sample_and_weigh
@@ -138,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -34,7 +34,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from benchmarks.machine import Ceilings, facts, peak_bytes
-from benchmarks.report import finish, interleaved, parser, spread, table
+from benchmarks.report import finish, interleaved, launch, parser, spread, table
 from benchmarks.workload import SAMPLE, recipe, workload
 from exsearch.build import load_engine, resolve_model
 from exsearch.errors import ConfigError, DataError
@@ -285,4 +285,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.counting import Ids, Shape, decoding_seconds, prompt_seconds
 from benchmarks.machine import Ceilings, facts
-from benchmarks.report import finish, interleaved, parser, spread, table
+from benchmarks.report import finish, interleaved, launch, parser, spread, table
 from benchmarks.rollout import ours
 from benchmarks.workload import SAMPLE, recipe, workload
 from exsearch.build import load_engine
@@ -166,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

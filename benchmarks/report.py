@@ -9,6 +9,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from exsearch.errors import ExSearchError
+
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser with the options that every benchmark has; `doc` is the script's docstring."""
@@ -17,6 +19,14 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     )
     made.add_argument("--json", action="store_true", help="print one JSON object last")
     return made
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Run a script; what a user can mend ends it with one line."""
+    try:
+        main()
+    except ExSearchError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

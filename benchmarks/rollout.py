@@ -28,7 +28,7 @@ from benchmarks.agreement import greedy_differences, log_prob_gap
 from benchmarks.baselines import PlainTransformers, sequential, turn_by_turn
 from benchmarks.counting import Shape, Work, floor
 from benchmarks.machine import Ceilings, facts
-from benchmarks.report import finish, interleaved, parser, spread, table
+from benchmarks.report import finish, interleaved, launch, parser, spread, table
 from benchmarks.shares import TimedRetriever, timed_rollout
 from benchmarks.workload import SAMPLE, Replay, Workload, recipe, workload
 from exsearch.agent.rollout import rollout
@@ -241,4 +241,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -158,6 +158,12 @@ def test_options_of_another_engine(engine: str, takes: str):
         load_engine(engine=engine, engine_options={"max_model_len": 9})
 
 
+@pytest.mark.parametrize("value", [-1, 1.5, "many", True])
+def test_options_that_are_no_number(value: object):
+    with pytest.raises(ConfigError, match=r"engine_options.cache_tokens is .*, expected a whole"):
+        load_engine(engine_options={"cache_tokens": value})
+
+
 def test_an_engine_that_another_package_adds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     site = tmp_path / "other-1.0.dist-info"
     site.mkdir()

@@ -32,6 +32,8 @@ ENGINES = {
     "scripted": "exsearch.build:open_scripted",
 }
 UNTRAINABLE = ("openai", "scripted")
+# Whole numbers that `model.engine_options` may hold; other engines check their own.
+ENGINE_OPTIONS = {"transformers": ("cache_tokens",), "openai": (), "scripted": ()}
 RETRIEVERS = {"bm25": "exsearch.build:open_bm25"}
 RECIPE_FILE = "recipe.json"
 BEST_FILE = "best.json"
@@ -89,13 +91,12 @@ def load_retriever(index: str | Path, *, kind: str = "bm25", cache: int = 100_00
 
 def open_engine(config: ModelConfig) -> Engine:
     """The engine that a recipe's `[model]` describes; raises as `load_engine`."""
-    check_address(config)
+    check_engine(config)
     return _target(ENGINES, config.engine, "engine")(config)
 
 
 def open_transformers(config: ModelConfig) -> Engine:
     """`TransformersEngine`; raises MissingExtraError where torch or transformers is missing."""
-    _refuse_options(config, "cache_tokens")
     try:
         from exsearch.engines.transformers import TransformersEngine
     except ImportError as error:
@@ -113,7 +114,6 @@ def open_transformers(config: ModelConfig) -> Engine:
 
 def open_openai(config: ModelConfig) -> Engine:
     """`OpenAIEngine` on the server at `base_url`."""
-    _refuse_options(config)
     from exsearch.engines.openai import OpenAIEngine
 
     return OpenAIEngine(_endpoint(config), config.system_prompt, config.chat_template_kwargs)
@@ -135,12 +135,16 @@ def _endpoint(config: ModelConfig) -> EndpointConfig:
     )
 
 
-def check_address(config: ModelConfig) -> None:
-    """That a server is named where the engine needs one, and only there.
+def check_engine(config: ModelConfig) -> None:
+    """That an engine's settings are its own and can be used, before anything is opened or written.
+
+    A server is to be named where the engine needs one, and only there.
 
     Raises:
-        ConfigError: it is not, or its address can't be used.
+        ConfigError: they are not; names the setting.
     """
+    if config.engine in ENGINE_OPTIONS:
+        _check_options(config, ENGINE_OPTIONS[config.engine])
     if config.engine == "openai":
         _endpoint(config)
     elif config.base_url is not None:
@@ -150,16 +154,27 @@ def check_address(config: ModelConfig) -> None:
         )
 
 
+def _check_options(config: ModelConfig, known: tuple[str, ...]) -> None:
+    for name, value in config.engine_options.items():
+        place = f"model.engine_options.{name}"
+        if name not in known:
+            takes = f"takes {', '.join(known)}" if known else "takes none"
+            raise ConfigError(f"{place}: the engine {config.engine!r} {takes}")
+        if type(value) is not int or value < 0:
+            raise ConfigError(f"{place} is {value!r}, expected a whole number, 0 or more")
+
+
 def check_trainable(config: ModelConfig) -> None:
-    """That an engine's model can be trained, as far as its name tells.
+    """That an engine's model can be trained, as far as its settings tell.
 
     Raises:
-        ConfigError: it has no weights here.
+        ConfigError: it has no weights here, or see `check_engine`.
     """
     if config.engine in UNTRAINABLE:
         raise ConfigError(
             f"model.engine: {config.engine!r} has no weights to train; take transformers"
         )
+    check_engine(config)
 
 
 def open_vllm(config: ModelConfig) -> Engine:
@@ -181,7 +196,6 @@ def open_vllm(config: ModelConfig) -> Engine:
 
 def open_scripted(config: ModelConfig) -> Engine:
     """`ScriptedEngine` that answers from the script file named as the model."""
-    _refuse_options(config)
     from exsearch.engines.scripted import ScriptedEngine
 
     return ScriptedEngine.from_file(Path(config.name))
@@ -246,13 +260,6 @@ def model_settings(model: str | Path) -> ModelSettings:
     if not file.is_file():
         return ModelSettings()
     return parse_config(ModelSettings, _read_json(file), place=str(file))
-
-
-def _refuse_options(config: ModelConfig, *known: str) -> None:
-    takes = f"takes {', '.join(known)}" if known else "takes none"
-    for name in config.engine_options:
-        if name not in known:
-            raise ConfigError(f"model.engine_options.{name}: the engine {config.engine!r} {takes}")
 
 
 def _read_json(file: Path) -> Any:

@@ -208,7 +208,7 @@ def temperature_option(default: float) -> Callable[[Command], Command]:
 
 def model_config(options: dict[str, Any]) -> ModelConfig:
     """The model that the options name, asked as it was trained."""
-    from exsearch.build import check_address, model_settings
+    from exsearch.build import check_engine, model_settings
     from exsearch.training.recipe import ModelConfig
 
     trained = model_settings(options["model"])
@@ -223,7 +223,7 @@ def model_config(options: dict[str, Any]) -> ModelConfig:
         base_url=options["base_url"],
         api_key_env=options["api_key_env"],
     )
-    check_address(config)  # before anything is written
+    check_engine(config)  # before anything is written
     return config
 
 
