@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from exsearch.records import Passage, Question
+
+PASSAGE = Passage("p1", "Quillmoor", "Quillmoor is a harbour town. Ada Fenn built its lighthouse.")
+FACT = "[1] Ada Fenn built the lighthouse of Quillmoor."
 KEY = "sk-very-secret-1234"
 
 Body = dict[str, Any]
@@ -21,6 +25,29 @@ def completion(text: str | None, finish_reason: str | None = "stop") -> Answer:
     choice = {"index": 0, "message": message, "finish_reason": finish_reason}
     body = {"choices": [choice], "usage": usage}
     return 200, {}, json.dumps(body).encode()
+
+
+class OnePassage:
+    """A retriever that always finds the same passage; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.queries: list[str] = []
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        self.queries += queries
+        return [[PASSAGE] for _ in queries]
+
+
+def questions(count: int) -> list[Question]:
+    return [Question(f"q{n}", f"Who built lighthouse {n}?", ("Ada Fenn",)) for n in range(count)]
+
+
+def good(body: Body) -> str:
+    """One search, one record, the right answer."""
+    prompt = body["messages"][-1]["content"]
+    if "Query:" in prompt:
+        return FACT
+    return "Answer: Ada Fenn" if "\n1. " in prompt else "Search: Who built the lighthouse?"
 
 
 class FakeServer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_server import KEY, Answer, Body, FakeServer, completion
+from chat_server import (
+    FACT,
+    KEY,
+    Answer,
+    Body,
+    FakeServer,
+    OnePassage,
+    completion,
+    good,
+    questions,
+)
 from exsearch.agent.episode import AgentConfig
 from exsearch.agent.examples import worked_examples
 from exsearch.agent.rollout import rollout
@@ -23,33 +32,12 @@ from exsearch.engines.endpoint_config import EndpointConfig
 from exsearch.engines.openai import OpenAIEngine
 from exsearch.engines.text import TextTokenizer
 from exsearch.errors import ConfigError, EngineError, ModelError, ServerError
-from exsearch.records import CallKind, Passage, Question, StopReason, Trajectory, from_json, to_json
+from exsearch.records import CallKind, StopReason, Trajectory, from_json, to_json
 from exsearch.searcher import Searcher
 from exsearch.training.e_step import EStepConfig, sample_and_weigh, weigh
 from exsearch.training.warm_up import warm_up_data
 
 TOKENIZER = TextTokenizer()
-PASSAGE = Passage("p1", "Quillmoor", "Quillmoor is a harbour town. Ada Fenn built its lighthouse.")
-FACT = "[1] Ada Fenn built the lighthouse."
-
-
-class OnePassage:
-    """A retriever that always finds the same passage."""
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        return [[PASSAGE] for _ in queries]
-
-
-def questions(count: int) -> list[Question]:
-    return [Question(f"q{n}", f"Who built lighthouse {n}?", ("Ada Fenn",)) for n in range(count)]
-
-
-def good(body: Body) -> str:
-    """One search, one record, the right answer."""
-    prompt = body["messages"][-1]["content"]
-    if "Query:" in prompt:
-        return FACT
-    return "Answer: Ada Fenn" if "\n1. " in prompt else "Search: Who built the lighthouse?"
 
 
 def engine(server: FakeServer, **settings: Any) -> OpenAIEngine:
@@ -233,7 +221,7 @@ def test_a_rollout(server: FakeServer, context: Any, max_steps: int):
     (t,) = rollout(questions(1), engine(server), OnePassage(), config=agent)
     assert t.answer == "Ada Fenn"
     assert t.stop_reason is (StopReason.MAX_STEPS if max_steps == 1 else StopReason.ANSWERED)
-    assert [e.text for e in t.evidence] == ["Ada Fenn built the lighthouse."]
+    assert [e.text for e in t.evidence] == ["Ada Fenn built the lighthouse of Quillmoor."]
     kinds = [CallKind.THINK, CallKind.RECORD, CallKind.ANSWER if max_steps == 1 else CallKind.THINK]
     assert [call.kind for call in t.calls] == kinds
     assert not any(call.prompt_ids or call.output_ids for call in t.calls)

@@ -11,17 +11,27 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chat_server import KEY, Answer, Body, FakeServer, completion
+from chat_server import (
+    FACT,
+    KEY,
+    Answer,
+    Body,
+    FakeServer,
+    OnePassage,
+    completion,
+    good,
+    questions,
+)
 from exsearch.agent.episode import AgentConfig, Episode
 from exsearch.engines.scripted import ScriptedTokenizer
 from exsearch.errors import ConfigError, EngineError, RunError, ServerError
-from exsearch.records import CallKind, Passage, Question, Trajectory, from_json
+from exsearch.records import CallKind, Question, Trajectory, from_json
 from exsearch.training.recipe import Recipe, TeacherConfig, WarmUpConfig
 from exsearch.training.teacher import teach
 from exsearch.training.warm_up import WarmUpData, warm_up_data
@@ -33,32 +43,6 @@ AGENT = AgentConfig(max_steps=4, passages=3)
 def config(server: FakeServer, **settings: Any) -> TeacherConfig:
     quick = {"retries": 2, "backoff": 0.0, "timeout": 20.0}
     return TeacherConfig(server.url, "wise", **{**quick, **settings})
-
-
-PASSAGE = Passage("p1", "Quillmoor", "Quillmoor is a harbour town. Ada Fenn built its lighthouse.")
-
-
-class OnePassage:
-    """A retriever that always finds the same passage."""
-
-    def __init__(self) -> None:
-        self.queries: list[str] = []
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        self.queries += queries
-        return [[PASSAGE] for _ in queries]
-
-
-def questions(count: int) -> list[Question]:
-    return [Question(f"q{n}", f"Who built lighthouse {n}?", ("Ada Fenn",)) for n in range(count)]
-
-
-def good(body: Body) -> str:
-    """One search, one record, the right answer."""
-    prompt = body["messages"][-1]["content"]
-    if "Query:" in prompt:
-        return "[1] Ada Fenn built the lighthouse of Quillmoor."
-    return "Answer: Ada Fenn" if "\n1. " in prompt else "Search: Who built the lighthouse?"
 
 
 def lesson(
@@ -161,7 +145,7 @@ def test_a_real_tokenizer_gives_trainable_sequences(
     ]
     assert learned == [
         "Search: Who built the lighthouse?",
-        "[1] Ada Fenn built the lighthouse of Quillmoor.",
+        FACT,
         "Answer: Ada Fenn",
     ]
 
