@@ -21,6 +21,7 @@ from transformers import (  # noqa: E402
 
 from exsearch.engines.attention import (  # noqa: E402
     PassOnly,
+    attend_rows,
     check_packable,
     packed_attention,
     packed_logits,
@@ -106,6 +107,26 @@ def test_cached_generation_is_that_of_the_model_alone(model):
                 logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
             assert logits.argmax() == token
             ids.append(token)
+
+
+def test_one_token_a_row_attends_to_what_its_row_shows():
+    rows, groups, heads, length, width = 3, 2, 2, 5, 4
+    made = torch.Generator().manual_seed(0)
+    query = torch.randn(rows, groups, heads, width, generator=made)
+    key, value = torch.randn(2, rows, groups, length, width, generator=made)
+    shown = [5, 1, 3]
+    mask = torch.zeros(rows, 1, 1, length)
+    for row, count in enumerate(shown):
+        mask[row, ..., count:] = -torch.inf
+
+    out = attend_rows(query, key, value, mask, 0.3)
+
+    for row, group, head in np.ndindex(rows, groups, heads):
+        seen = range(shown[row])
+        scores = [0.3 * float(query[row, group, head] @ key[row, group, i]) for i in seen]
+        shares = np.exp(scores) / np.exp(scores).sum()
+        expected = sum(share * value[row, group, i] for i, share in zip(seen, shares, strict=True))
+        torch.testing.assert_close(out[row, group, head].double(), expected.double())
 
 
 def test_the_model_is_left_as_it_was(model):

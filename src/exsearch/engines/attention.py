@@ -82,8 +82,8 @@ class PassOnly:
         # Gathered and split at once: a slice a span would give each a gradient of full size.
         states = zip(
             query.split(self.new),
-            key.index_select(0, self.paths).split(self.lengths),
-            value.index_select(0, self.paths).split(self.lengths),
+            key.transpose(0, 1).index_select(1, self.paths).split(self.lengths, 1),
+            value.transpose(0, 1).index_select(1, self.paths).split(self.lengths, 1),
             strict=True,
         )
         return torch.cat(
@@ -100,20 +100,19 @@ def attend_span(
     masks: dict[tuple[int, int, int], Tensor | None],
     dropout: float = 0.0,
 ) -> Tensor:
-    """Causal attention of a sequence's last tokens, (T, H, D), to all of it, (L, G, D)."""
-    new, length = len(query), len(key)
+    """Causal attention of a sequence's last tokens, (T, H, D), to all of it, (G, L, D)."""
+    new, (groups, length, width) = len(query), key.shape
     shape = (new, length, window)
     if shape not in masks:
-        masks[shape] = _causal_mask(new, length, window, query.device)
+        masks[shape] = _causal_mask(new, length, window, query)
     mask = masks[shape]
-    groups, width = key.shape[1:]
     # The groups take the place of a batch, so that no group's keys are copied for its heads.
     heads = query.view(new, groups, -1, width).permute(1, 2, 0, 3)  # (G, H/G, T, D)
     spread = (groups, heads.shape[1], length, width)
     out = scaled_dot_product_attention(
         heads,
-        key.transpose(0, 1)[:, None].expand(spread),
-        value.transpose(0, 1)[:, None].expand(spread),
+        key[:, None].expand(spread),
+        value[:, None].expand(spread),
         attn_mask=mask,
         dropout_p=dropout,
         is_causal=mask is None and new > 1,
@@ -122,15 +121,37 @@ def attend_span(
     return out.permute(2, 0, 1, 3).reshape(new, -1, width)
 
 
-def _causal_mask(new: int, length: int, window: int, device: torch.device) -> Tensor | None:
-    """(new, length) bool; None where `is_causal` says the same or where nothing is hidden."""
+def attend_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Attention of one token a row, whose heads stand in groups, to what its row holds.
+
+    Args:
+        query: (B, G, H/G, D).
+        key: (B, G, L, D).
+        value: (B, G, L, D).
+        mask: (B, 1, 1, L), 0 or -inf.
+        scale: Of the scores.
+
+    Returns:
+        (B, G, H/G, D).
+    """
+    if query.device.type != "cpu":
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    # For so few queries two products are faster there than torch's kernel, the keys on the left.
+    scores = (key @ (query * scale).transpose(2, 3)).transpose(2, 3)
+    return torch.softmax(scores + mask, -1) @ value
+
+
+def _causal_mask(new: int, length: int, window: int, like: Tensor) -> Tensor | None:
+    """(new, length), 0 or -inf; None where `is_causal` says the same or nothing is hidden."""
     windowed = bool(window) and length > window
     if not windowed and (new == length or new == 1):
         return None
-    at = torch.arange(length - new, length, device=device)[:, None]
-    column = torch.arange(length, device=device)
-    mask = column <= at
-    return mask & (column > at - window) if windowed else mask
+    at = torch.arange(length - new, length, device=like.device)[:, None]
+    column = torch.arange(length, device=like.device)
+    hidden = column > at
+    if windowed:
+        hidden |= column <= at - window
+    return like.new_zeros(new, length).masked_fill_(hidden, -torch.inf)
 
 
 @contextlib.contextmanager

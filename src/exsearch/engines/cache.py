@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
-from exsearch.engines.attention import attend_span
+from exsearch.engines.attention import attend_rows, attend_span
 from exsearch.engines.prefixes import PrefixTree, Span
 
 _COLUMNS = 256  # rows grow by so many tokens
@@ -58,7 +57,7 @@ class KeyValueCache:
         while places is None:
             self.tree.grow(max(2 * self.tree.capacity, self.tree.capacity + count))
             for layer in self._layers.values():
-                layer[:2] = [_longer(t, self.tree.capacity, 0) for t in layer[:2]]
+                layer[:2] = [_longer(t, self.tree.capacity, 1) for t in layer[:2]]
             places = self.tree.take(count)
         return places
 
@@ -107,8 +106,8 @@ class KeyValueCache:
         """Copy a row's tokens from `start` on into places of the pool."""
         into = self._tensor(places)
         for pool_k, pool_v, rows_k, rows_v in self._layers.values():
-            pool_k[into] = rows_k[row, :, start : start + len(places)].transpose(0, 1)
-            pool_v[into] = rows_v[row, :, start : start + len(places)].transpose(0, 1)
+            pool_k.index_copy_(1, into, rows_k[row, :, start : start + len(places)])
+            pool_v.index_copy_(1, into, rows_v[row, :, start : start + len(places)])
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Copy a row to another."""
@@ -139,15 +138,15 @@ class KeyValueCache:
             rows_v[now.rows, :, now.columns] = value[:writing]
             parts.append(self._write(now, query[:writing], rows_k, rows_v, scale, window))
         if now.spans:
-            pool_k[now.places] = key[writing:]
-            pool_v[now.places] = value[writing:]
+            pool_k.index_copy_(1, now.places, key[writing:].transpose(0, 1))
+            pool_v.index_copy_(1, now.places, value[writing:].transpose(0, 1))
         for span, path, owner in zip(now.spans, now.paths, now.owners, strict=True):
             new = slice(writing + span.start, writing + span.start + span.new)
-            k = key[new] if span.alone else pool_k.index_select(0, path)
-            v = value[new] if span.alone else pool_v.index_select(0, path)
+            k = key[new].transpose(0, 1) if span.alone else pool_k.index_select(1, path)
+            v = value[new].transpose(0, 1) if span.alone else pool_v.index_select(1, path)
             if owner >= 0:
-                rows_k[owner, :, : len(k)] = k.transpose(0, 1)
-                rows_v[owner, :, : len(v)] = v.transpose(0, 1)
+                k = rows_k[owner, :, : len(path)].copy_(k)
+                v = rows_v[owner, :, : len(path)].copy_(v)
             if span.new:
                 parts.append(attend_span(query[new], k, v, scale, window, now.masks))
         return torch.cat(parts)
@@ -168,22 +167,23 @@ class KeyValueCache:
             hidden[now.rows] = behind
             mask = mask.masked_fill(hidden[:, None, None], -torch.inf)
         groups = rows_k.shape[1]
-        out = scaled_dot_product_attention(
+        out = attend_rows(
             query.reshape(now.height, groups, heads // groups, width),
             rows_k[: now.height, :, :columns],
             rows_v[: now.height, :, :columns],
-            attn_mask=mask.to(query.dtype),
-            scale=scale,
+            mask.to(query.dtype),
+            scale,
         ).reshape(now.height, heads, width)
         return out if full else out.index_select(0, now.rows)
 
     def _new_layer(self, key: Tensor, value: Tensor) -> list[Tensor]:
         made = []
         for states in (key, value):
-            made.append(states.new_empty(self.tree.capacity, *states.shape[1:]))
-        for states in (key, value):
-            # Zeros, not garbage: what is masked away must still be finite.
             groups, size = states.shape[1:]
+            made.append(states.new_empty(groups, self.tree.capacity, size))
+        for states in (key, value):
+            groups, size = states.shape[1:]
+            # Zeros, not garbage: what is masked away must still be finite.
             made.append(states.new_zeros(self.row_count, groups, self.width, size))
         return made
 

@@ -72,7 +72,7 @@ def sample(
         EngineError: a row's best score is not finite.
     """
     logits = logits.float()  # (B, V)
-    if not torch.isfinite(logits.max(dim=-1).values).all():
+    if not torch.isfinite(logits.amax(dim=-1)).all():
         raise EngineError("the model's scores are not finite: its weights are damaged or diverged")
     scores = logits
     if not sampling.is_model and sampling.temperature > 0:
@@ -87,7 +87,7 @@ def sample(
     if forced is not None:
         given = torch.from_numpy(forced).to(logits.device)
         tokens = torch.where(given >= 0, given, tokens)
-    log_p = _pick(logits, tokens) - torch.logsumexp(logits, dim=-1)
+    log_p = _pick(torch.log_softmax(logits, dim=-1), tokens)
     if sampling.temperature == 0:
         return tokens, log_p, torch.zeros_like(log_p)
     return tokens, log_p, log_p if sampling.is_model else _pick(scores, tokens)
@@ -99,7 +99,7 @@ def _gumbel_argmax(scores: Tensor, keys: np.ndarray, positions: np.ndarray) -> n
     Those near the best score come first. A token far behind can overtake them only with a noise
     that its hash alone, before any logarithm, almost always rules out.
     """
-    best = scores.max(dim=-1).values  # (B,)
+    best = scores.amax(dim=-1)  # (B,)
     near = (scores > (best - _NEAR)[:, None]).cpu().numpy()
     values = scores.cpu().numpy()
     tokens = np.empty(len(values), np.int64)
