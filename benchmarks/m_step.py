@@ -7,7 +7,8 @@
 Both: full fine-tuning in float32 on the CPU, AdamW, one learning rate, the same order of magnitude
 of sequences an optimizer step, one step before the clock starts. TRL gets the best of the settings
 tried: grouped by length, or packed. Padding counts for neither. Each run is a process of its own,
-which gives its peak memory. One step's gradients are compared, too.
+which gives its peak memory. Ours runs with gradient checkpointing, too: less memory for more time.
+One step's gradients are compared.
 
     make bench-trl-env
     python -m benchmarks.m_step [--data DIR | --trajectories FILE] [--json]
@@ -66,6 +67,7 @@ def options() -> argparse.ArgumentParser:
     made.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     made.add_argument("--first", type=Path, help=argparse.SUPPRESS)
     made.add_argument("--gradient", type=Path, help=argparse.SUPPRESS)
+    made.add_argument("--checkpointing", action="store_true", help=argparse.SUPPRESS)
     return made
 
 
@@ -76,6 +78,7 @@ def m_step_config(args: argparse.Namespace, **changes: Any) -> MStepConfig:
         questions_per_step=args.questions_per_step,
         token_budget=args.token_budget,
         min_log_likelihood=-math.inf,
+        gradient_checkpointing=args.checkpointing,
         **changes,
     )
 
@@ -158,7 +161,7 @@ def trajectories(args: argparse.Namespace, count: int, folder: Path) -> list[Wei
     return weigh(work.trajectories, engine)
 
 
-def run_ours(args: argparse.Namespace, task: Task, first: Task, *more: str) -> dict[str, Any]:
+def run_ours(args: argparse.Namespace, *more: str, task: Task, first: Task) -> dict[str, Any]:
     """Our M-step on a task, in a process of its own."""
     return _last_line([
         sys.executable, "-m", "benchmarks.m_step", "--model", args.model,
@@ -169,7 +172,7 @@ def run_ours(args: argparse.Namespace, task: Task, first: Task, *more: str) -> d
 
 
 def run_trl(
-    args: argparse.Namespace, setting: str, task: Task, first: Task, *more: str
+    args: argparse.Namespace, setting: str, *more: str, task: Task, first: Task
 ) -> dict[str, Any]:
     """TRL on a task, by a setting such as `g8` (grouped, 8 a batch) or `p1024` (packed)."""
     kind, size = setting[0], setting[1:]
@@ -191,8 +194,8 @@ def _last_line(command: list[str]) -> dict[str, Any]:
 def gradient_difference(args: argparse.Namespace, setting: str, task: Task, folder: Path) -> float:
     """The relative L2 distance of TRL's gradient of one step from ours, on the same sequences."""
     ours, theirs = folder / "ours.safetensors", folder / "trl.safetensors"
-    run_ours(args, task, task, "--gradient", str(ours))
-    run_trl(args, setting, task, task, "--gradient", str(theirs))
+    run_ours(args, "--gradient", str(ours), task=task, first=task)
+    run_trl(args, setting, "--gradient", str(theirs), task=task, first=task)
     a, b = load_file(ours), load_file(theirs)
     assert a.keys() == b.keys()
     distance = sum(float((a[n].double() - b[n].double()).square().sum()) for n in a)
@@ -212,7 +215,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     chosen = [item for group in groups[1 : 1 + args.weighted_questions] for item in group]
     weighted = Task.write(chosen, "weighted", folder)
     few = Task.write(some[:GRADIENT_QUESTIONS], "gradient", folder)
-    tried = {s: run_trl(args, s, task, first)["seconds"] for s in args.trl.split(",")}
+    tried = {s: run_trl(args, s, task=task, first=first)["seconds"] for s in args.trl.split(",")}
     best = min(tried, key=lambda setting: tried[setting])
     distance = gradient_difference(args, best, few, folder)
     peaks: dict[str, int] = {}
@@ -224,22 +227,21 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         own[name] = figures.get("m_step") or {"steps": figures["steps"]}
         return figures["seconds"]
 
-    systems = {
-        name: functools.partial(timed, name, run)
-        for name, run in {
-            "ours": functools.partial(run_ours, args, task, first),
-            "trl": functools.partial(run_trl, args, best, task, first),
-            "ours_weighted": functools.partial(run_ours, args, weighted, first),
-            "trl_weighted": functools.partial(run_trl, args, best, weighted, first),
-        }.items()
+    runs = {
+        "ours": functools.partial(run_ours, args),
+        "ours_checkpointed": functools.partial(run_ours, args, "--checkpointing"),
+        "trl": functools.partial(run_trl, args, best),
     }
+    systems = {}
+    for suffix, on in (("", task), ("_weighted", weighted)):
+        for name, run in runs.items():
+            each = functools.partial(run, task=on, first=first)
+            systems[name + suffix] = functools.partial(timed, name + suffix, each)
     ceilings = Ceilings()
     seconds = interleaved(systems, args.runs, ceilings.measure)
-    tokens = {n: spread([task.tokens / s for s in seconds[n]]) for n in ("ours", "trl")}
-    per_second = {
-        n: spread([weighted.questions / s for s in seconds[n]])
-        for n in ("ours_weighted", "trl_weighted")
-    }
+    tokens = {n: spread([task.tokens / s for s in seconds[n]]) for n in runs}
+    weighted_names = [f"{n}_weighted" for n in runs]
+    per_second = {n: spread([weighted.questions / s for s in seconds[n]]) for n in weighted_names}
     return {
         "machine": facts(),
         "ceiling": ceilings.figures(),
@@ -249,7 +251,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "questions": task.questions,
         "tokens": task.tokens,
         "tokens_per_second": tokens,
-        "tokens_ratio": tokens["ours"]["median"] / tokens["trl"]["median"],
+        "tokens_ratio": _ratios({n: t["median"] for n, t in tokens.items()}),
         "weighted_questions": weighted.questions,
         "weighted_tokens": weighted.tokens,
         # 1: one sample has all the weight, and leaving out is easy; K: all weigh the same.
@@ -257,11 +259,18 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             effective_sample_size([item.weight for item in group]) for group in by_question(chosen)
         ),
         "questions_per_second": per_second,
-        "questions_ratio": per_second["ours_weighted"]["median"]
-        / per_second["trl_weighted"]["median"],
+        "questions_ratio": _ratios({n: q["median"] for n, q in per_second.items()}),
         "peak_gb": {name: peak / 1e9 for name, peak in peaks.items()},
+        "peak_ratio": _ratios({n: peaks[n] for n in runs})
+        | _ratios({n: peaks[n] for n in weighted_names}),
         "own_figures": own,  # what each says of itself: steps, and ours of its tokens
     }
+
+
+def _ratios(values: dict[str, float]) -> dict[str, float]:
+    """Each of ours over TRL's, which comes last."""
+    *ours, rival = values
+    return {name: values[name] / values[rival] for name in ours}
 
 
 def main() -> None:

@@ -137,7 +137,7 @@ def test_a_rollout(asking: Asking, tmp_path: Path) -> None:
     rollout(asking, tmp_path / "t.jsonl", EStepConfig(samples=2), progress=False)
     (chunk,) = read_jsonl(tmp_path / "t.chunks")
     assert chunk.keys() == examples("Chunks")[0].keys()
-    wanted = {"t.jsonl", "t.chunks", "t.settings.json", "t.environment.json"}
+    wanted = {"t.jsonl", "t.chunks", "t.settings.json", "t.environment.json", ".t.jsonl.lock"}
     assert {p.name for p in tmp_path.iterdir()} == wanted
 
 

@@ -24,6 +24,15 @@ def test_settings_are_written_once_and_then_compared(tmp_path: Path):
     assert file.read_text() == written
 
 
+def test_without_a_result_other_settings_take_their_place(tmp_path: Path):
+    file, machine = tmp_path / "settings.json", tmp_path / "environment.json"
+    settle(file, {"seed": 1}, machine, begun=False)
+    settle(file, {"seed": 2}, machine, begun=False)
+    settle(file, {"seed": 2}, machine)
+    with pytest.raises(RunError, match=r"seed was 2, is now 1"):
+        settle(file, {"seed": 1}, machine)
+
+
 @pytest.mark.parametrize("text", ["", "{", "nonsense"])
 def test_damaged_settings(tmp_path: Path, text: str):
     file = tmp_path / "settings.json"

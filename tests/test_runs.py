@@ -329,7 +329,13 @@ def test_one_process_holds_a_run(tmp_path):
             locked(folder),
         ):
             pass
-        with locked(tmp_path / "runs" / "b"):
+        with (
+            locked(tmp_path / "runs" / "b"),
+            locked(folder, "t.jsonl"),
+            locked(folder, "u.jsonl"),
+            pytest.raises(RunError, match=r"a/t\.jsonl: another process"),
+            locked(folder, "t.jsonl"),
+        ):
             pass
     with locked(folder):
         pass

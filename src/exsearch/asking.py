@@ -116,7 +116,7 @@ def questions_hash(name: str) -> str:
 
 
 def _model_hash(model: ModelConfig) -> str | None:
-    if model.engine == "transformers":
+    if model.engine in ("transformers", "vllm"):
         return content_hash(Path(resolve_model(model.name)))
     if model.engine == "openai":
         return None

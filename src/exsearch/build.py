@@ -54,7 +54,8 @@ def load_engine(
 ) -> Engine:
     """An engine with a model: a name, a Hugging Face id, a folder, or a finished run.
 
-    A model that was trained here is asked as it was trained (`model_settings`).
+    A model that was trained here keeps its system prompt and chat template's variables; the agent
+    it was trained with is `model_settings(model).agent`.
 
     Args:
         model: What to load; see `resolve_model`.

@@ -37,7 +37,7 @@ def load_config(config_type: type[Config], file: Path, overrides: Sequence[str] 
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not TOML: {error}") from None
     for override in overrides:
-        _override(values, override)
+        set_value(values, override)
     return parse_config(config_type, values, place=str(file))
 
 
@@ -72,6 +72,28 @@ def to_plain(config: Any) -> dict[str, Any]:
     )
 
 
+def check_least(config: Any, **least: float) -> None:
+    """That settings are not below what makes sense.
+
+    Raises:
+        ValueError: one is; names it.
+    """
+    for name, value in least.items():
+        if not getattr(config, name) >= value:
+            raise ValueError(f"{name} is {getattr(config, name)}, expected {value} or more")
+
+
+def check_share(config: Any, *names: str) -> None:
+    """That settings are shares, from 0 to 1.
+
+    Raises:
+        ValueError: one is not; names it.
+    """
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"{name} is {getattr(config, name)}, expected a share from 0 to 1")
+
+
 def first_difference(old: Any, new: Any, key: str = "") -> str | None:
     """The first key whose value differs between two plain configs, with both; None if equal."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -84,13 +106,21 @@ def first_difference(old: Any, new: Any, key: str = "") -> str | None:
     return None if old == new else f"{key} was {old!r}, is now {new!r}"
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def set_value(
+    values: dict[str, Any],
+    override: str,
+    option: str = "--set",
+    example: str = "m_step.learning_rate=1e-5",
+) -> None:
+    """Put what a command line's `key.sub=value` says into plain values; the value is TOML or text.
+
+    Raises:
+        ConfigError: not of this form, or below a key that is a value.
+    """
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise ConfigError(
-            f"--set {override}: expected key=value, such as m_step.learning_rate=1e-5"
-        )
+        raise ConfigError(f"{option} {override}: expected key=value, such as {example}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -98,7 +128,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     for part in parts[:-1]:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: {part} is a value, not a section")
+            raise ConfigError(f"{option} {override}: {part} is a value, not a section")
     values[parts[-1]] = value
 
 

@@ -88,9 +88,9 @@ def train(
             if path.is_file()
         }
         now = {"recipe": to_plain(recipe), "data_sha256": hashes}
-        settle(folder / RECIPE_FILE, now, folder / ENVIRONMENT_FILE)
-        retriever = _run_retriever(recipe, folder, data["corpus"], recipe_file.parent, progress)
+        settle(folder / RECIPE_FILE, now, folder / ENVIRONMENT_FILE, begun=_has_results(folder))
         engine = open_engine(recipe.model)
+        retriever = _run_retriever(recipe, folder, data["corpus"], recipe_file.parent, progress)
         device = getattr(engine, "device", None)
         if device is None:  # of another package
             raise ConfigError(f"model.engine: {recipe.model.engine!r} has no weights to train")
@@ -150,11 +150,13 @@ def evaluate(
     if chunk != CHUNK:
         settings["chunk"] = chunk
     with locked(folder):
-        settle(folder / SETTINGS_FILE, settings, folder / ENVIRONMENT_FILE)
+        chunks = folder / EVALUATION_CHUNKS
+        begun = chunks.exists()
+        settle(folder / SETTINGS_FILE, settings, folder / ENVIRONMENT_FILE, begun=begun)
         retriever = load_retriever(asking.index)
         engine = open_engine(asking.model)
         examples = worked(showing, retriever, engine, asking.agent)
-        done = committed(folder / EVALUATION_CHUNKS)
+        done = committed(chunks)
         with bar("evaluate", len(questions), "question", done, progress) as on_finished:
             return evaluate_questions(
                 questions,
@@ -189,31 +191,33 @@ def rollout(
     from exsearch.training.e_step import sample_and_weigh
 
     questions = asked_questions(asking)
-    file.parent.mkdir(parents=True, exist_ok=True)
     settings = {**identity(asking), "sampling": to_plain(config)}
-    settle(file.with_suffix(".settings.json"), settings, file.with_suffix(".environment.json"))
-    retriever = load_retriever(asking.index)
-    engine = open_engine(asking.model)
-    if not engine.tokenizer.model_ids:
-        logger.warning(
-            "engine %s gives no token ids, so its trajectories are written without weights and "
-            "can't be trained on; for that, sample with --engine transformers",
-            asking.model.engine,
-        )
-    done = committed(file.with_suffix(".chunks"))
-    total = len(questions) * config.samples
-    with bar("rollout", total, "trajectory", done, progress) as on_finished:
-        chunks = sample_and_weigh(
-            questions,
-            engine,
-            retriever,
-            file,
-            config,
-            asking.agent,
-            seed=asking.seed,
-            iteration=0,
-            on_finished=on_finished,
-        )
+    commits = file.with_suffix(".chunks")
+    with locked(file.parent, file.name):
+        settings_file = file.with_suffix(".settings.json")
+        environment_file = file.with_suffix(".environment.json")
+        settle(settings_file, settings, environment_file, begun=commits.exists())
+        retriever = load_retriever(asking.index)
+        engine = open_engine(asking.model)
+        if not engine.tokenizer.model_ids:
+            logger.warning(
+                "engine %s gives no token ids, so its trajectories are written without weights and "
+                "can't be trained on; for that, sample with --engine transformers",
+                asking.model.engine,
+            )
+        total = len(questions) * config.samples
+        with bar("rollout", total, "trajectory", committed(commits), progress) as on_finished:
+            chunks = sample_and_weigh(
+                questions,
+                engine,
+                retriever,
+                file,
+                config,
+                asking.agent,
+                seed=asking.seed,
+                iteration=0,
+                on_finished=on_finished,
+            )
     return {**rollout_figures(file), "failed": sum(c["failed"] for c in chunks)}
 
 
@@ -232,7 +236,7 @@ def rollout_figures(file: Path) -> dict[str, Any]:
             pairs.append((line["weight"], em))
     samples = [pair for pairs in groups.values() for pair in pairs]
     signal = [pairs for pairs in groups.values() if any(weight for weight, _ in pairs)]
-    weighted = [sum(w * em for w, em in pairs) for pairs in signal]
+    weighted = [sum(w * em for w, em in pairs) / sum(w for w, _ in pairs) for pairs in signal]
     return {
         "questions": len(groups),
         "trajectories": sum(counts.values()),
@@ -242,6 +246,16 @@ def rollout_figures(file: Path) -> dict[str, Any]:
         "with_signal": len(signal),
         "stop_reasons": dict(counts),
     }
+
+
+def _has_results(folder: Path) -> bool:
+    """True where a run's folder holds more than what determines the run."""
+    return any(
+        file.is_file() and file.stat().st_size
+        for place in folder.iterdir()
+        if place.name not in (RECIPE_FILE, ENVIRONMENT_FILE) and not place.name.startswith(".")
+        for file in (place, *place.rglob("*"))
+    )
 
 
 def committed(chunks: Path) -> int:

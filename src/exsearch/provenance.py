@@ -23,13 +23,21 @@ logger = logging.getLogger(__name__)
 ENVIRONMENT_FILE = "environment.json"
 
 
-def settle(file: Path, settings: Mapping[str, Any], environment_file: Path) -> None:
+def settle(
+    file: Path, settings: Mapping[str, Any], environment_file: Path, *, begun: bool = True
+) -> None:
     """Write down what determines a job, or check that it is what was written down before.
+
+    Args:
+        file: Where.
+        settings: What determines the job.
+        environment_file: Where it runs, beside it.
+        begun: False while there is no result yet; other settings may then take the old ones' place.
 
     Raises:
         RunError: it is not; the message names the first difference.
     """
-    if not file.exists():
+    if not (file.exists() and begun):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(environment_file, json.dumps(environment(), indent=1))
         write_atomic(file, json.dumps(settings, indent=1))

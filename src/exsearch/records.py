@@ -114,7 +114,7 @@ class Call:
     """One model call: exactly the token ids that the engine saw and those it sampled.
 
     `log_probs` are at the sampling weights, temperature 1, no truncation; `proposal_log_probs` are
-    those of the distribution that was drawn from (`method.md`, choice 10). Both have one value an
+    those of the distribution that was drawn from (`method.md`, E-step). Both have one value an
     output token, natural logarithm; both are empty for calls that were not sampled (warm-up). All
     four are empty where the engine gives no ids, so that nothing can be learned from the call.
     """

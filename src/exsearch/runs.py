@@ -240,19 +240,19 @@ def in_chunks(
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder for one process; the lock falls with the process, however it ends.
+def locked(folder: Path, file: str = "") -> Iterator[None]:
+    """Hold a run folder, or one file in it, for one process; the lock falls with the process.
 
     Raises:
         RunError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / (f".{file}.lock" if file else ".lock")).open("w") as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(
-                f"{folder}: another process is working on this run; wait for it, or name another "
-                "folder"
+                f"{folder / file}: another process is working on this run; wait for it, or name "
+                "another place with --out"
             ) from None
         yield

@@ -88,6 +88,17 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def comparison_text(compared: Mapping[str, Mapping[str, Any]]) -> str:
+    """A comparison of two systems, a metric a line."""
+    rows = [("", "difference % [95 %]", "p", "better", "worse")]
+    for name, found in compared.items():
+        low, high = found["ci95"]
+        difference = f"{100 * found['difference']:+.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        counts = str(found["better"]), str(found["worse"])
+        rows.append((name, difference, f"{found['p']:.3f}", *counts))
+    return table(rows)
+
+
 def folder_object(folder: Path) -> dict[str, Any]:
     """A run or an evaluation as plain values.
 

@@ -12,7 +12,7 @@ from exsearch.agent.episode import AgentConfig
 from exsearch.agent.examples import worked_examples
 from exsearch.agent.format import ANSWER_FRAME
 from exsearch.agent.rollout import rollout
-from exsearch.engines.base import GREEDY, Request, Sampling
+from exsearch.engines.base import GREEDY, Request, Sampling, TooLongError
 from exsearch.engines.scripted import ScriptedEngine, ScriptedTokenizer
 from exsearch.errors import EngineError, RetrieverError
 from exsearch.records import CallKind, Passage, Question, StopReason
@@ -442,6 +442,18 @@ def test_a_prompt_too_long_for_the_model_is_its_own_failure(
     trajectories = rollout([*sample_questions[:2], long], tiny_engine, sample_retriever)
     assert [t.stop_reason.is_error for t in trajectories] == [False, False, True]
     assert "does not fit the model's 2048" in (trajectories[-1].error or "")
+
+
+def test_a_sample_that_outgrows_the_model_is_out_of_tokens():
+    class Short(ScriptedEngine):
+        def generate(self, requests, sampling):
+            if any("Notes:\n1." in TOKENIZER.decode(r.prompt_ids) for r in requests):
+                raise TooLongError("too long")
+            return super().generate(requests, sampling)
+
+    for t in run(Short(by_number)):
+        assert (t.stop_reason, t.error, len(t.calls)) == (StopReason.MAX_TOKENS, "too long", 2)
+        assert not t.stop_reason.is_error
 
 
 def shown_chats(examples):

@@ -155,6 +155,32 @@ def test_evaluate_with_worked_examples(
     assert "--context notes" in message
 
 
+@pytest.mark.parametrize("command", ["evaluate", "rollout"])
+def test_a_mistake_that_leaves_no_result_does_not_bind(
+    run: Run, fails: Fails, scripted: list[object], tmp_path: Path, command: str
+):
+    asked = [command, "--questions", "sample:test", "--limit", 1, "--out", tmp_path / "out"]
+    wrong = list(scripted)
+    wrong[1] = tmp_path / "no-index"
+    assert "no-index" in fails(*asked, *wrong, code=4)
+    wrong = list(scripted)
+    wrong[3] = tmp_path / "no-script"
+    assert "no-script" in fails(*asked, *wrong, code=3)
+    run(*asked, *scripted)
+    wrong[1] = tmp_path / "no-index"
+    assert "begun with other settings" in fails(*asked, *wrong, code=7)
+
+
+def test_the_engine_s_own_settings(run: Run, fails: Fails, index: Path, tiny_model_folder: Path):
+    command = ["ask", "Why?", "--index", index, "--model", tiny_model_folder, "--device", "cpu"]
+    run(*command, "--token-budget", 64, "--engine-option", "cache_tokens=256", "--max-steps", 1)
+    message = fails(*command, "--engine-option", "cash_tokens=256", code=2)
+    assert "model.engine_options.cash_tokens" in message
+    assert "cache_tokens" in message
+    message = fails(*command, "--engine-option", "cache_tokens", code=2)
+    assert "--engine-option cache_tokens: expected key=value, such as cache_tokens=65536" in message
+
+
 def test_rollout_weighs_where_answers_are_known(
     run: Run, fails: Fails, scripted: list[object], tmp_path: Path
 ):
@@ -207,6 +233,21 @@ def test_train_then_ask_the_run_as_it_was_trained(
     assert (agent["max_steps"], agent["record_tokens"], agent["passages"]) == (2, 7, 1)
 
 
+def test_a_recipe_that_could_not_begin_can_be_mended(
+    run: Run, fails: Fails, tiny_model_folder: Path, tmp_path: Path
+):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TINY_RECIPE)
+    command = ["train", recipe, "--out", tmp_path / "run"]
+    assert "no model 'no-model'" in fails(*command, "--model", "no-model", code=5)
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("{")
+    command += ["--model", tiny_model_folder]
+    broken = run(*command, "--set", f'data.corpus=["{corpus}"]', code=3)
+    assert "corpus.jsonl:1: not JSON" in broken.stderr
+    assert last_json(run(*command, "--json"))["stage"] == "warm_up"
+
+
 def test_score_counts_missing_predictions(run: Run, tmp_path: Path):
     predictions = tmp_path / "predictions.jsonl"
     predictions.write_text('{"id": "test-0001", "prediction": "great ormond street hospital"}\n')
@@ -217,6 +258,17 @@ def test_score_counts_missing_predictions(run: Run, tmp_path: Path):
     assert figures["missing"] == 1
     assert set(figures["ci95"]) == {"em", "f1", "acc"}
     assert "EM %             50.0 [" in run(*command, "--limit", 2).stdout
+
+
+def test_score_against_another_system(run: Run, tmp_path: Path):
+    ours, theirs = tmp_path / "ours.jsonl", tmp_path / "theirs.jsonl"
+    ours.write_text('{"id": "test-0001", "prediction": "great ormond street hospital"}\n')
+    theirs.write_text('{"id": "test-0001", "prediction": "nowhere"}\n')
+    command = ["score", "--questions", "sample:test", "--predictions", ours, "--limit", 2]
+    figures = last_json(run(*command, "--against", theirs, "--json"))
+    assert figures["against"]["em"]["difference"] == 0.5
+    assert (figures["against"]["em"]["better"], figures["against"]["em"]["worse"]) == (1, 0)
+    assert "em    +50.0 [0.0, 100.0]" in run(*command, "--against", theirs).stdout
 
 
 def test_data_convert(run: Run, tmp_path: Path):

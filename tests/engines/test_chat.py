@@ -100,6 +100,12 @@ def test_text_never_becomes_a_control_token(tokenizer, text):
     ]
 
 
+def test_a_later_turn_that_spells_the_probe_stays_whole(tokenizer):
+    prompt, output = tokenizer.encode_chat([user("a")]), (tokenizer.end_id,)
+    longer = tokenizer.extend_chat(prompt, output, "before ▁probe▁ after")
+    assert "before" in tokenizer.decode(longer)
+
+
 @given(text=st.text(st.characters(exclude_categories=["C"], max_codepoint=0x2FFFF)))
 def test_other_text_is_reversible(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -115,7 +121,7 @@ def test_other_text_is_reversible(tokenizer, text):
 @example(answer="日本")
 @example(answer="\u0301x")
 def test_the_answer_has_ids_of_its_own(tokenizer, answer):
-    """Choice 11: the frame and the answer are tokenised apart or together, to the same ids."""
+    """The frame and the answer are tokenised apart or together, to the same ids."""
     text = render_answer(answer)
     whole = tokenizer.encode(ANSWER_FRAME + text)
     assert whole == (*tokenizer.encode(ANSWER_FRAME), *tokenizer.encode(text))

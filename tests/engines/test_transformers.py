@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from exsearch.build import load_engine  # noqa: E402
 from exsearch.engines.base import GREEDY, Request, Sampling  # noqa: E402
-from exsearch.engines.transformers import TransformersEngine  # noqa: E402
+from exsearch.engines.transformers import TransformersEngine, _context  # noqa: E402
 from exsearch.errors import EngineError, ModelError  # noqa: E402
 
 SAMPLED = Sampling()
@@ -309,6 +310,13 @@ def test_a_missing_device_is_said(tiny_model_folder):
         TransformersEngine(tiny_model_folder, device="cuda")
 
 
+def test_longrope_keeps_to_the_length_below_which_frequencies_stay():
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 16}
+    for parameters, length in ((rope, 16), ({"full_attention": rope}, 16), ({}, 64), (None, 64)):
+        config = SimpleNamespace(rope_parameters=parameters, max_position_embeddings=64)
+        assert _context(config) == length
+
+
 def test_out_of_memory_is_an_engine_error(engine_with, monkeypatch):
     engine = engine_with(batch_size=3)
 
@@ -316,7 +324,7 @@ def test_out_of_memory_is_an_engine_error(engine_with, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(engine.model, "forward", full)
-    with pytest.raises(EngineError, match=r"ran out of memory: lower model\.batch_size \(3\)"):
+    with pytest.raises(EngineError, match=r"ran out of memory: lower batch_size \(3\)"):
         engine.generate([Request((5,), 1)], GREEDY)
     with pytest.raises(EngineError, match="ran out of memory"):
         engine.log_prob([(5,)], [(6,)])

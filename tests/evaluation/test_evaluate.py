@@ -100,6 +100,15 @@ def test_rows_by_hand(engine, retriever, tmp_path):
     assert rows["down"]["error"] == "out of memory"
 
 
+def test_too_many_failures_are_no_evaluation(engine, retriever, tmp_path):
+    settings = {"agent": AGENT, "retry_malformed": False}
+    with pytest.raises(EngineError, match="1 of 5 questions failed, the last with: out of memory"):
+        evaluate(QUESTIONS, engine, retriever, tmp_path, max_error_share=0.1, **settings)
+    assert not (tmp_path / "trajectories.jsonl").exists()
+    mended = [q for q in QUESTIONS if q.id != "down"]
+    assert evaluate(mended, engine, retriever, tmp_path, max_error_share=0.1, **settings)["n"] == 4
+
+
 def test_summary_by_hand(engine, retriever, tmp_path):
     summary = evaluate(QUESTIONS, engine, retriever, tmp_path, agent=AGENT, retry_malformed=False)
     assert summary == json.loads((tmp_path / "summary.json").read_text())

@@ -7,8 +7,8 @@ import gzip
 import pytest
 
 from exsearch.errors import DataError
-from exsearch.evaluation.score import load_predictions, score_predictions
-from exsearch.evaluation.significance import bootstrap_interval
+from exsearch.evaluation.score import compare_predictions, load_predictions, score_predictions
+from exsearch.evaluation.significance import bootstrap_interval, paired_bootstrap
 from exsearch.records import Question
 
 QUESTIONS = [
@@ -30,6 +30,19 @@ def test_means_intervals_and_missing():
     assert score["ci95"]["em"] == list(bootstrap_interval([1, 0, 0, 0]))
     assert set(score["ci95"]) == {"em", "f1", "acc"}
     assert score_predictions(QUESTIONS, PREDICTIONS) == score
+
+
+def test_a_comparison_is_paired():
+    others = {"1": "Paris", "2": "yes", "3": "x", "4": "x"}
+    compared = compare_predictions(QUESTIONS, PREDICTIONS, others)
+    assert compared["em"]["difference"] == pytest.approx((0 - 1 + 0 - 1) / 4)
+    assert (compared["em"]["better"], compared["em"]["worse"]) == (0, 2)
+    assert (compared["f1"]["better"], compared["f1"]["worse"]) == (1, 2)
+    found = paired_bootstrap([1, 0, 0, 0], [1, 1, 0, 1])
+    assert compared["em"]["ci95"] == [found.low, found.high]
+    assert compared["em"]["p"] == found.p_value
+    with pytest.raises(DataError, match="which no question has"):
+        compare_predictions(QUESTIONS, PREDICTIONS, {"9": "x"})
 
 
 def test_hotpotqa_rules():

@@ -123,7 +123,7 @@ def tiny_model(tiny_model_folder):
 
 
 SMALL_AGENT = AgentConfig(
-    max_steps=2, passages=1, passage_words=10, thought_tokens=24, record_tokens=32
+    max_steps=2, passages=1, passage_words=20, thought_tokens=24, record_tokens=32
 )
 
 

@@ -141,6 +141,17 @@ def test_an_adapter_needs_a_recipe_with_lora(tiny_model_folder, tmp_path, items)
     save_model(model, tiny_model_folder, tmp_path / "adapter", {})
     with pytest.raises(ModelError, match="is an adapter: set lora_rank"):
         load_trainable(tmp_path / "adapter", FULL, CPU)
+    for other in ({"lora_rank": 8}, {"lora_alpha": 8}):
+        (name,) = other
+        with pytest.raises(ModelError, match=f"an adapter with {name} .* instead of 8"):
+            load_trainable(tmp_path / "adapter", dataclasses.replace(LORA, **other), CPU)
+
+
+def test_an_adapter_finds_its_base_from_anywhere(tiny_model_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny_model_folder.parent)
+    model = load_trainable(tiny_model_folder.name, LORA, CPU)
+    save_model(model, tiny_model_folder, tmp_path / "adapter", {})
+    assert adapter_base(tmp_path / "adapter") == tiny_model_folder.resolve()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", OPTIMIZER_FILE])

@@ -39,6 +39,36 @@ def test_defaults_are_the_methods():
     assert recipe.warm_up.examples == 0
 
 
+def test_an_adapter_that_the_m_step_could_not_train_is_refused_at_once():
+    warm_up = {"examples": 1, "lora_rank": 8}
+    with pytest.raises(ConfigError, match=r"lora_alpha are 8 and 32, those of m_step 0 and 32"):
+        parse_config(Recipe, {"name": "r", "warm_up": warm_up}, place="here")
+    for more in ({"m_step": {"lora_rank": 8}}, {"gem": {"iterations": 0}}):
+        assert parse_config(Recipe, {"name": "r", "warm_up": warm_up, **more}, place="here")
+    assert parse_config(Recipe, {"name": "r", "warm_up": {"lora_rank": 8}}, place="here")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("model", "batch_size", 0),
+        ("e_step", "samples", 0),
+        ("e_step", "chunk", 0),
+        ("e_step", "temperature", -1.0),
+        ("e_step", "weight_temperature", 0.0),
+        ("e_step", "top_p", 1.5),
+        ("e_step", "max_error_share", float("nan")),
+        ("m_step", "questions_per_step", 0),
+        ("m_step", "epochs", 0),
+        ("warm_up", "examples", -1),
+        ("gem", "iterations", -1),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_at_once(section, key, value):
+    with pytest.raises(ConfigError, match=rf"here: {section}: {key} is {value}, expected"):
+        parse_config(Recipe, {"name": "r", section: {key: value}}, place="here")
+
+
 def test_a_misspelt_key_names_the_nearest():
     with pytest.raises(ConfigError, match=r"e_step\.sample; did you mean e_step\.samples\?"):
         parse_config(Recipe, {"name": "r", "e_step": {"sample": 3}}, place="here")

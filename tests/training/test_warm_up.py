@@ -148,6 +148,21 @@ def test_support_that_is_not_found(make, tokenizer):
     assert item.trajectory.steps[1].evidence is None
 
 
+def test_a_record_holds_nothing_that_its_prompt_does_not_show(make, tokenizer, sample_retriever):
+    hop = TWO_WIKI.decomposition[0]
+    support = sample_retriever.search([hop.question], 3)[0][0]
+    assert support.id == hop.support_id
+    question = dataclasses.replace(TWO_WIKI, answers=("Bonn",), decomposition=(hop,))
+    before = len(support.text.split("Bonn")[0].split())
+    cut = AgentConfig(passages=3, passage_words=before)
+    assert make(question, cut) == "support not found"
+    item = make(question, cut, missing_support="nothing")
+    assert texts(item, tokenizer)[1] == ("record", "Nothing found.")
+    record = make(question, AgentConfig(passages=3, passage_words=before + 1)).trajectory.calls[1]
+    assert "Bonn" in tokenizer.decode(record.prompt_ids)
+    assert "Bonn" in tokenizer.decode(record.output_ids)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from exsearch import jobs
-from exsearch.agent.episode import AgentConfig
+from exsearch.agent.episode import AgentConfig, Episode
 from exsearch.errors import DataError
 from exsearch.records import Call, CallKind, StopReason, Trajectory, WeightedTrajectory, to_json
 from exsearch.runs import is_complete, read_jsonl
-from exsearch.training.warm_up import read_examples, warm_up_data
+from exsearch.training.warm_up import check_prompts, read_examples, warm_up_data
 
 
 def test_a_warm_up_file_beside_the_recipe_is_trained_on(
@@ -44,7 +44,7 @@ def test_a_warm_up_file_beside_the_recipe_is_trained_on(
     assert "warm_up examples.jsonl" in (folder / "recipe.json").read_text()
 
 
-def test_what_is_wrong_with_a_warm_up_file(tmp_path: Path, sample_questions) -> None:
+def test_what_is_wrong_with_a_warm_up_file(tmp_path: Path, sample_questions, tiny_engine) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl: can't be read"):
         read_examples(tmp_path / "none.jsonl")
     calls = (Call(CallKind.THINK, (1,), (2, 3)),)
@@ -55,6 +55,12 @@ def test_what_is_wrong_with_a_warm_up_file(tmp_path: Path, sample_questions) -> 
     with pytest.raises(DataError, match=r"t\.jsonl:2: .* it has no weight: its question") as caught:
         read_examples(file)
     assert "\n" not in str(caught.value)
+    tokenizer = tiny_engine.tokenizer
+    with pytest.raises(DataError, match=r"t\.jsonl:1: .* a model with other tokens"):
+        check_prompts([weighted], file, AgentConfig(), tokenizer)
+    asked = Episode(sample_questions[0], 0, AgentConfig(), tokenizer).prompt_ids()
+    fits = dataclasses.replace(trajectory, calls=(Call(CallKind.THINK, asked, (2, 3)),))
+    check_prompts([WeightedTrajectory(fits, 1.0)], file, AgentConfig(), tokenizer)
     file.write_text("[]\n")
     with pytest.raises(DataError, match=r"t\.jsonl:1: not a weighted trajectory: expected a JSON"):
         read_examples(file)

@@ -58,6 +58,13 @@ def test_one_good_sample_gives_an_effective_sample_size_of_one():
     assert effective_sample_size([0.0, 0.0]) == 0
 
 
+def test_the_effective_sample_size_needs_no_sum_of_one():
+    assert effective_sample_size([3e-200, 1e-200]) == pytest.approx(16 / 10)
+    assert effective_sample_size(importance_weights([-10.0] * 2, weighting="likelihood")) == (
+        pytest.approx(2)
+    )
+
+
 @given(samples)
 def test_likelihood_is_not_normalised(a):
     weights = importance_weights(a, weighting="likelihood")

@@ -24,6 +24,7 @@ from exsearch.agent.format import (
     select_prompt,
     think_prompt,
 )
+from exsearch.config import check_least
 from exsearch.engines.base import ChatTokenizer
 from exsearch.errors import ModelError
 from exsearch.records import (
@@ -63,10 +64,8 @@ class AgentConfig:
     record_tokens: int = 96
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), 0 if field.name == "max_steps" else 1
-            if field.type == "int" and value < least:
-                raise ValueError(f"{field.name} is {value}, expected {least} or more")
+        check_least(self, max_steps=0, passages=1, passage_words=1)
+        check_least(self, thought_tokens=1, select_tokens=1, record_tokens=1)
 
     def max_tokens(self, kind: CallKind) -> int:
         """Output tokens that a call of this kind may take."""

@@ -94,11 +94,15 @@ def select_prompt(query: str, passages: Sequence[Passage], words: int) -> str:
     return "\n".join([SELECT_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages, words)])
 
 
+def shown_text(passage: Passage, words: int) -> str:
+    """What a prompt shows of a passage's text: its first `words` words, on one line."""
+    return " ".join(one_line(passage.text).split(" ")[:words])
+
+
 def _frames(passages: Sequence[Passage], words: int) -> list[str]:
     frames = []
     for n, passage in enumerate(passages, start=1):
-        text = " ".join(one_line(passage.text).split(" ")[:words])
-        title = one_line(passage.title)
+        title, text = one_line(passage.title), shown_text(passage, words)
         frames.append(f"[{n}] {title}: {text}" if title else f"[{n}] {text}")
     return frames or ["(no passages)"]
 

@@ -14,7 +14,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from exsearch.agent.episode import AgentConfig, Episode
 from exsearch.agent.format import WorkedExamples
-from exsearch.engines.base import Engine, Generation, Request, Sampling, random_key
+from exsearch.engines.base import (
+    Engine,
+    Generation,
+    Request,
+    Sampling,
+    TooLongError,
+    random_key,
+)
 from exsearch.engines.session import open_session
 from exsearch.errors import EngineError, RetrieverError
 from exsearch.records import Call, Passage, Question, StopReason, Trajectory
@@ -145,7 +152,10 @@ class _Calls:
 
     def _take(self, episode: Episode, request: Request, reply: Generation | EngineError) -> None:
         if isinstance(reply, EngineError):
-            episode.fail(StopReason.ENGINE_ERROR, str(reply))
+            # What it wrote itself made it too long: no failure then, but a sample out of tokens.
+            outgrown = isinstance(reply, TooLongError) and episode.calls
+            reason = StopReason.MAX_TOKENS if outgrown else StopReason.ENGINE_ERROR
+            episode.fail(reason, str(reply))
             return
         call = Call(
             episode.kind,

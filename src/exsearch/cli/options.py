@@ -126,6 +126,21 @@ model_options = _together(
         help="Sequences decoded together, or requests to a server at once.",
     ),
     click.option(
+        "--token-budget",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Prompt tokens in one pass; 0 takes what suits the device.",
+    ),
+    click.option(
+        "--engine-option",
+        "engine_options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A setting of the engine's own, such as cache_tokens=65536; may be repeated.",
+    ),
+    click.option(
         "--system-prompt",
         metavar="TEXT",
         help='May be "". Default: as the model was trained, or its chat template\'s own.',
@@ -209,8 +224,12 @@ def temperature_option(default: float) -> Callable[[Command], Command]:
 def model_config(options: dict[str, Any]) -> ModelConfig:
     """The model that the options name, asked as it was trained."""
     from exsearch.build import check_engine, model_settings
+    from exsearch.config import set_value
     from exsearch.training.recipe import ModelConfig
 
+    engine_options: dict[str, Any] = {}
+    for given in options["engine_options"]:
+        set_value(engine_options, given, "--engine-option", "cache_tokens=65536")
     trained = model_settings(options["model"])
     own = options["system_prompt"]
     config = ModelConfig(
@@ -218,10 +237,12 @@ def model_config(options: dict[str, Any]) -> ModelConfig:
         engine=options["engine"],
         device=options["device"],
         batch_size=options["batch_size"],
+        token_budget=options["token_budget"],
         system_prompt=trained.system_prompt if own is None else own,
         chat_template_kwargs=trained.chat_template_kwargs,
         base_url=options["base_url"],
         api_key_env=options["api_key_env"],
+        engine_options=engine_options,
     )
     check_engine(config)  # before anything is written
     return config

@@ -42,6 +42,8 @@ Examples:
 SCORE_EXAMPLES = """\b
 Examples:
   exsearch score --questions test.jsonl --predictions predictions.jsonl --json
+  exsearch score --questions test.jsonl --predictions new/predictions.jsonl \
+      --against old/predictions.jsonl
 """
 
 rules_option = click.option(
@@ -153,12 +155,19 @@ def evaluate(
     metavar="FILE",
     help='JSON lines of {"id", "prediction"}, of any system.',
 )
+@click.option(
+    "--against",
+    type=PATH,
+    metavar="FILE",
+    help="Another system's predictions, for the paired difference on the same questions.",
+)
 @limit_option
 @rules_option
 @common
 def score(
     questions: str,
     predictions: Path,
+    against: Path | None,
     limit: int | None,
     rules: Any,
     as_json: bool,
@@ -170,12 +179,22 @@ def score(
     """
     from exsearch.asking import question_file
     from exsearch.data.questions import load_questions
-    from exsearch.evaluation.score import load_predictions, score_predictions
-    from exsearch.show import summary_text
+    from exsearch.evaluation.score import (
+        compare_predictions,
+        load_predictions,
+        score_predictions,
+    )
+    from exsearch.show import comparison_text, summary_text
 
     asked = load_questions(question_file(questions), limit)
-    figures = score_predictions(asked, load_predictions(predictions), rules)
+    ours = load_predictions(predictions)
+    figures = {**score_predictions(asked, ours, rules), "rules": rules}
+    if against:
+        figures["against"] = compare_predictions(asked, ours, load_predictions(against), rules)
     if as_json:
-        print_json({**figures, "rules": rules})
-    else:
-        click.echo(summary_text(figures))
+        print_json(figures)
+        return
+    click.echo(summary_text(figures))
+    if against:
+        click.echo(f"\nagainst {against}, on the same questions\n")
+        click.echo(comparison_text(figures["against"]))

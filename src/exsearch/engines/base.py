@@ -22,12 +22,16 @@ class Message(TypedDict):
     content: str
 
 
+class TooLongError(EngineError):
+    """A sequence does not fit the model's context: no failure, but a property of the sequence."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sampling:
     """The distribution that tokens are drawn from. Temperature 0 is greedy.
 
     Temperature 1 with `top_p` 1 is the model's own distribution, for which the E-step's weights
-    are exact without a correction (`method.md`, choice 10).
+    are exact without a correction (`method.md`, E-step).
     """
 
     temperature: float = 1.0

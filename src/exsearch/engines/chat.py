@@ -82,7 +82,7 @@ class HuggingFaceChat:
     ) -> tuple[int, ...]:
         """`prompt_ids` and `output_ids` kept as they are, then the turn's end and one user turn."""
         turns = [_user("a"), _assistant(_PROBE), _user(self._defuse(content))]
-        glue = self._render(turns, True).split(_PROBE)[-1]
+        glue = self._render(turns, True).split(_PROBE, 1)[1]  # the content may hold it, too
         ids = self.hf.encode(glue, add_special_tokens=False)
         if output_ids and output_ids[-1] == self.end_id and ids[:1] == [self.end_id]:
             ids = ids[1:]

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from exsearch.engines.attention import check_packable, packed_attention
-from exsearch.engines.base import Generation, Request, Sampling, Session
+from exsearch.engines.base import Generation, Request, Sampling, Session, TooLongError
 from exsearch.engines.batching import ContinuousBatch
 from exsearch.engines.cache import KeyValueCache
 from exsearch.engines.chat import HuggingFaceChat
@@ -171,18 +171,18 @@ class TransformersEngine:
             if not isinstance(error, torch.OutOfMemoryError):
                 raise
             raise EngineError(
-                f"the device ran out of memory: lower model.batch_size ({self.batch_size}), "
-                f"model.token_budget ({self.token_budget}) or "
-                f"model.engine_options.cache_tokens ({self.cache_tokens})"
+                f"the device ran out of memory: lower batch_size ({self.batch_size}), token_budget "
+                f"({self.token_budget}) or engine_options.cache_tokens ({self.cache_tokens}): in a "
+                "recipe's [model], or --batch-size, --token-budget, --engine-option cache_tokens=N"
             ) from error
         finally:
             if was_training:
                 self.model.train()
 
     def _check_length(self, tokens: int) -> None:
-        limit = getattr(self.model.config, "max_position_embeddings", None)
+        limit = _context(self.model.config.get_text_config())
         if limit and tokens > limit:
-            raise EngineError(
+            raise TooLongError(
                 f"a sequence of {tokens} tokens does not fit the model's {limit}: lower "
                 "agent.passages, agent.passage_words or agent.max_steps"
             )
@@ -211,6 +211,19 @@ class _Guarded:
             done = self._batch.step()
             self.over = ""
             return done
+
+
+def _context(config: Any) -> int | None:
+    """Tokens of the longest sequence; None where the model sets no limit.
+
+    With longrope, frequencies change where the longest sequence of a pass is beyond the original
+    length, so that sequences that share a pass would change one another: that length is the limit.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    for part in (rope, *(p for p in rope.values() if isinstance(p, dict))):
+        if part.get("rope_type") == "longrope":
+            return part["original_max_position_embeddings"]
+    return getattr(config, "max_position_embeddings", None)
 
 
 def _device(name: str) -> torch.device:

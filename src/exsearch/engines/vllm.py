@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoTokenizer
 
-from exsearch.engines.base import Generation, Request, Sampling
+from exsearch.engines.base import Generation, Request, Sampling, TooLongError
 from exsearch.engines.chat import HuggingFaceChat
 from exsearch.engines.model_folder import check_weights, end_ids, shape_of, whole_model
 from exsearch.errors import ConfigError, EngineError, MissingExtraError, ModelError
@@ -188,7 +188,7 @@ class VllmEngine:
 
     def _check_length(self, tokens: int) -> None:
         if tokens > self.longest:
-            raise EngineError(
+            raise TooLongError(
                 f"a sequence of {tokens} tokens does not fit the {self.longest} that vLLM runs "
                 "this model with: lower agent.passages, agent.passage_words or agent.max_steps"
             )

@@ -17,7 +17,7 @@ from exsearch.agent.episode import AgentConfig
 from exsearch.agent.format import WorkedExamples
 from exsearch.agent.rollout import rollout
 from exsearch.engines.base import GREEDY, Engine, Sampling
-from exsearch.errors import DataError
+from exsearch.errors import DataError, EngineError
 from exsearch.evaluation.metrics import (
     Rules,
     accuracy,
@@ -50,6 +50,7 @@ def evaluate(
     examples: WorkedExamples | None = None,
     retry_malformed: bool = True,
     chunk: int = CHUNK,
+    max_error_share: float = 1.0,
     on_finished: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Answer all questions and score the answers; goes on where an earlier call was killed.
@@ -60,6 +61,7 @@ def evaluate(
 
     Raises:
         DataError: no question, or one without an answer to score by.
+        EngineError: more than `max_error_share` of a chunk failed; nothing of the chunk is kept.
     """
     if not questions:
         raise DataError("no question to evaluate")
@@ -81,6 +83,12 @@ def evaluate(
             retry_malformed=retry_malformed,
             on_finished=lambda ended: report(len(ended)),
         )
+        failed = [t for t in trajectories if t.stop_reason.is_error]
+        if len(failed) > max_error_share * len(trajectories):
+            raise EngineError(
+                f"{len(failed)} of {len(trajectories)} questions failed, the last with: "
+                f"{failed[-1].error}; mend the cause and run the same command again"
+            )
         seconds = max(t.seconds for t in trajectories)
         return (to_json(t) for t in trajectories), {"samples": len(asked), "seconds": seconds}
 

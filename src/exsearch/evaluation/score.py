@@ -1,4 +1,4 @@
-"""A score is the mean of each metric over all questions, with how sure it is.
+"""A score is the mean of each metric over all questions, with how sure it is; two are compared.
 
 Every question counts: one without a prediction is wrong, and the number of these is told. It does
 not make predictions, and works on any file of them.
@@ -13,7 +13,7 @@ from typing import Any
 from exsearch.data.json_lines import Fields, read_objects
 from exsearch.errors import DataError
 from exsearch.evaluation.metrics import Rules, accuracy, exact_match, f1
-from exsearch.evaluation.significance import bootstrap_interval
+from exsearch.evaluation.significance import bootstrap_interval, paired_bootstrap
 from exsearch.records import Question
 
 
@@ -59,18 +59,58 @@ def score_predictions(
             that no question has.
         ValueError: unknown rules.
     """
-    _check(questions, predictions)
-    guesses = [(predictions.get(q.id, ""), q.answers) for q in questions]
-    values = {
-        "em": [exact_match(guess, answers) for guess, answers in guesses],
-        "f1": [f1(guess, answers, rules) for guess, answers in guesses],
-        "acc": [accuracy(guess, answers) for guess, answers in guesses],
-    }
+    values = _values(questions, predictions, rules)
     return {
         "n": len(questions),
         **{name: sum(each) / len(each) for name, each in values.items()},
         "ci95": {name: list(bootstrap_interval(v, seed=seed)) for name, v in values.items()},
         "missing": sum(question.id not in predictions for question in questions),
+    }
+
+
+def compare_predictions(
+    questions: Sequence[Question],
+    predictions: Mapping[str, str],
+    others: Mapping[str, str],
+    rules: Rules = "kilt",
+    *,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """How much better `predictions` are than `others` on the same questions, by paired bootstrap.
+
+    Returns:
+        For each of em, f1 and acc `{"difference", "ci95", "p", "better", "worse"}`: shares of 1,
+        the two-sided p-value, and the questions on which the first system did better and worse.
+
+    Raises:
+        DataError: as `score_predictions`, for either.
+        ValueError: unknown rules.
+    """
+    first, second = (_values(questions, each, rules) for each in (predictions, others))
+    compared = {}
+    for name, ours in first.items():
+        theirs = second[name]
+        found = paired_bootstrap(ours, theirs, seed=seed)
+        compared[name] = {
+            "difference": found.difference,
+            "ci95": [found.low, found.high],
+            "p": found.p_value,
+            "better": sum(a > b for a, b in zip(ours, theirs, strict=True)),
+            "worse": sum(a < b for a, b in zip(ours, theirs, strict=True)),
+        }
+    return compared
+
+
+def _values(
+    questions: Sequence[Question], predictions: Mapping[str, str], rules: Rules
+) -> dict[str, list[float]]:
+    """Each metric of each question."""
+    _check(questions, predictions)
+    guesses = [(predictions.get(q.id, ""), q.answers) for q in questions]
+    return {
+        "em": [exact_match(guess, answers) for guess, answers in guesses],
+        "f1": [f1(guess, answers, rules) for guess, answers in guesses],
+        "acc": [accuracy(guess, answers) for guess, answers in guesses],
     }
 
 

@@ -20,6 +20,7 @@ from exsearch.runs import is_complete, new_folder, verify_folder
 from exsearch.training.recipe import MStepConfig
 
 SETTINGS_FILE = "exsearch.json"
+ADAPTER_FILE = "adapter_config.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "training_state.json"
 
@@ -36,12 +37,13 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
     base_name = adapter_base(Path(folder))
     if base_name:
-        if not config.lora_rank:
-            raise ModelError(f"{folder} is an adapter: set lora_rank, or merge it first")
+        _check_adapter(Path(folder), config)
         from peft import PeftModel
 
         base: Any = AutoModelForCausalLM.from_pretrained(str(base_name), **options)
         return PeftModel.from_pretrained(base.to(device), str(folder), is_trainable=True)
+    if Path(folder).is_dir():  # an adapter remembers its base by this name
+        folder = Path(folder).resolve()
     model: Any = AutoModelForCausalLM.from_pretrained(str(folder), **options)
     model.to(device)
     if not config.lora_rank:
@@ -58,6 +60,21 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
         return get_peft_model(model, lora)
 
 
+def _check_adapter(folder: Path, config: MStepConfig) -> None:
+    if not config.lora_rank:
+        raise ModelError(f"{folder} is an adapter: set lora_rank, or merge it first")
+    own = json.loads((folder / ADAPTER_FILE).read_text())
+    for name, asked, has in (
+        ("lora_rank", config.lora_rank, own.get("r")),
+        ("lora_alpha", config.lora_alpha, own.get("lora_alpha")),
+    ):
+        if asked != has:
+            raise ModelError(
+                f"{folder}: an adapter with {name} {has} is trained on as it is: set {name} to "
+                f"that instead of {asked}, or merge it first"
+            )
+
+
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's randomness from this seed within, and as if untouched after."""
@@ -68,7 +85,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 def adapter_base(folder: Path) -> Path | None:
     """The folder (or id) of the model that an adapter folder stands on; None for a whole model."""
-    file = folder / "adapter_config.json"
+    file = folder / ADAPTER_FILE
     return Path(json.loads(file.read_text())["base_model_name_or_path"]) if file.is_file() else None
 
 

@@ -15,7 +15,8 @@ from typing import Any, overload
 
 from exsearch.agent.episode import AgentConfig, answer_ids
 from exsearch.agent.rollout import rollout
-from exsearch.engines.base import Engine, Sampling
+from exsearch.config import check_least, check_share
+from exsearch.engines.base import Engine, Sampling, TooLongError
 from exsearch.errors import RunError, TrainingError
 from exsearch.evaluation.metrics import exact_match
 from exsearch.records import Question, Trajectory, WeightedTrajectory, from_json, to_json
@@ -38,7 +39,7 @@ class EStepConfig:
         weighting: See `weights.importance_weights`.
         weight_temperature: τ of the weights.
         length_normalized: a_k as a mean over answer tokens instead of a sum (not the method).
-        proposal_correction: Multiply w_k by p(z|x)/q(z|x) (`method.md`, choice 10).
+        proposal_correction: Multiply w_k by p(z|x)/q(z|x) (`method.md`, E-step).
         chunk: Questions sampled together and committed as one.
         max_error_share: Above this share of failed searches or calls the run stops.
     """
@@ -53,6 +54,13 @@ class EStepConfig:
     proposal_correction: bool = True
     chunk: int = 32
     max_error_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_least(self, questions=0, samples=1, temperature=0, chunk=1)
+        check_share(self, "top_p", "max_error_share")
+        for name in ("top_p", "weight_temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
 
     @property
     def sampling(self) -> Sampling:
@@ -116,14 +124,34 @@ def _score_answers(
             owners.append(i)
     scores: list[list[float]] = [[] for _ in trajectories]
     ids: list[list[tuple[int, ...]]] = [[] for _ in trajectories]
-    found = engine.log_prob(prompts, targets) if prompts else []
+    found = _log_probs(engine, prompts, targets)
     for i, target, log_probs in zip(owners, targets, found, strict=True):
+        if log_probs is None:  # an answer for which the context has no room is no alternative
+            continue
         total = sum(log_probs)
         scores[i].append(total / len(target) if config.length_normalized else total)
         ids[i].append(target)
     return [
         WeightedTrajectory(t, 0.0, tuple(s), tuple(a))
         for t, s, a in zip(trajectories, scores, ids, strict=True)
+    ]
+
+
+def _log_probs(
+    engine: Engine, prompts: Sequence[tuple[int, ...]], targets: Sequence[tuple[int, ...]]
+) -> list[tuple[float, ...] | None]:
+    """`engine.log_prob`, with None for what does not fit the model's context."""
+    if not prompts:
+        return []
+    try:
+        return list(engine.log_prob(prompts, targets))
+    except TooLongError:
+        if len(prompts) == 1:
+            return [None]
+    half = len(prompts) // 2
+    return [
+        *_log_probs(engine, prompts[:half], targets[:half]),
+        *_log_probs(engine, prompts[half:], targets[half:]),
     ]
 
 

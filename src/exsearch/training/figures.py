@@ -48,7 +48,9 @@ def e_step_figures(items: Iterable[WeightedTrajectory]) -> dict[str, Any]:
         "share_without_signal": 1 - len(signal) / len(groups) if groups else None,
         "em": _mean([em for g in groups for _, _, em in g]),
         "f1": _mean(f1_scores),
-        "weighted_em": _mean([sum(w * em for _, w, em in g) for g in signal]),
+        "weighted_em": _mean(
+            [sum(w * em for _, w, em in g) / sum(w for _, w, _ in g) for g in signal]
+        ),
         "steps": _mean(steps),
         "stop_reasons": dict(stop_reasons),
         "malformed": dict(malformed),

@@ -37,7 +37,7 @@ from exsearch.training.interrupt import SavedOnInterrupt
 from exsearch.training.journal import Journal
 from exsearch.training.m_step import m_step, new_optimizer
 from exsearch.training.recipe import EStepConfig, MStepConfig, Recipe
-from exsearch.training.warm_up import WarmUpData, read_examples, warm_up_data
+from exsearch.training.warm_up import WarmUpData, check_prompts, read_examples, warm_up_data
 from exsearch.training.weights import objective_estimate
 
 BEST_FILE = "best.json"
@@ -116,6 +116,7 @@ class Loop:
         if not file.exists():
             if config.file:
                 items, left_out = read_examples(Path(config.file)), {}
+                check_prompts(items, Path(config.file), self.recipe.agent, self.engine.tokenizer)
             else:
                 data = self._warm_up_data(stage / TEACHER_FILE)
                 items, left_out = data.items, {k: len(v) for k, v in data.left_out.items()}
@@ -259,6 +260,7 @@ class Loop:
                     self.retriever,
                     folder / "dev",
                     agent=self.recipe.agent,
+                    max_error_share=self.recipe.e_step.max_error_share,
                     on_finished=bar.update,
                 )
             self.journal.log(stage, "dev", **summary)
@@ -292,13 +294,15 @@ class Loop:
             "selected_by": f"dev {self.recipe.gem.select_by}",
             "dev": self.journal.find(best, "dev"),
         }
+        # First: a finished run never trains again the models that are then deleted.
+        write_atomic(self.folder / BEST_FILE, json.dumps(result, indent=1))
         if not self.recipe.gem.keep_models:
             kept = {self.folder / stage / "model" for stage in (best, stages[-1])}
             kept |= {base for model in kept if (base := adapter_base(model))}
-            for stage in stages:
-                if self.folder / stage / "model" not in kept:
-                    shutil.rmtree(self.folder / stage / "model", ignore_errors=True)
-        write_atomic(self.folder / BEST_FILE, json.dumps(result, indent=1))
+            kept = {model.resolve() for model in kept}
+            for model in (self.folder / stage / "model" for stage in stages):
+                if model.resolve() not in kept:
+                    shutil.rmtree(model, ignore_errors=True)
         return result
 
     def _stage(self, name: str) -> Path:

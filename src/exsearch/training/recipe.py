@@ -10,6 +10,7 @@ import math
 from typing import Any, Literal
 
 from exsearch.agent.episode import AgentConfig
+from exsearch.config import check_least, check_share
 from exsearch.engines.endpoint_config import EndpointConfig
 from exsearch.errors import ConfigError
 from exsearch.training.e_step import EStepConfig
@@ -45,6 +46,9 @@ class ModelConfig:
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     engine_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_least(self, batch_size=1, token_budget=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +93,11 @@ class GemConfig:
     checkpoint_seconds: float = 600.0
     keep_models: bool = True
 
+    def __post_init__(self) -> None:
+        check_least(
+            self, iterations=0, patience=0, dev_questions=0, probe_questions=0, probe_samples=1
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class MStepConfig:
@@ -123,6 +132,11 @@ class MStepConfig:
     lora_rank: int = 0
     lora_alpha: int = 32
 
+    def __post_init__(self) -> None:
+        check_least(self, learning_rate=0, epochs=1, questions_per_step=1, token_budget=1)
+        check_least(self, weight_decay=0, min_weight=0, lora_rank=0, lora_alpha=1)
+        check_share(self, "warm_up_share")
+
 
 @dataclasses.dataclass(frozen=True)
 class WarmUpConfig(MStepConfig):
@@ -141,6 +155,10 @@ class WarmUpConfig(MStepConfig):
     source: Literal["decomposition", "teacher"] = "decomposition"
     missing_support: Literal["leave_out", "nothing"] = "leave_out"
     file: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, examples=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +187,7 @@ class Recipe:
         teacher: Needed where `warm_up.source` is `teacher`.
 
     Raises:
-        ConfigError: the teacher is missing.
+        ConfigError: the teacher is missing, or the M-step can't train what warm-up makes.
     """
 
     name: str
@@ -189,3 +207,15 @@ class Recipe:
             raise ConfigError(
                 'warm_up.source is "teacher": add a section [teacher] with base_url and model'
             )
+        warms_up = self.warm_up.examples or self.warm_up.file
+        adapter = warms_up and self.warm_up.lora_rank
+        if adapter and self.gem.iterations:
+            first, then = (
+                (step.lora_rank, step.lora_alpha) for step in (self.warm_up, self.m_step)
+            )
+            if first != then:
+                raise ConfigError(
+                    f"warm_up.lora_rank and lora_alpha are {first[0]} and {first[1]}, those of "
+                    f"m_step {then[0]} and {then[1]}: the M-step goes on with the same adapter, so "
+                    "they have to be the same"
+                )

@@ -271,10 +271,7 @@ class _Lesson:
                 return "wrong answer"
             if not trajectory.steps:
                 return "answered without a search"
-        try:
-            target = answer_ids(answers[0], self.tokenizer)
-        except ValueError:
-            return "the tokenizer joins the answer with its frame"
+        target = answer_ids(answers[0], self.tokenizer)
         return WeightedTrajectory(trajectory, 1.0, (0.0,), (target,))
 
 

@@ -20,6 +20,7 @@ from exsearch.agent.format import (
     render_record,
     render_select,
     render_thought,
+    shown_text,
 )
 from exsearch.engines.base import ChatTokenizer
 from exsearch.errors import DataError
@@ -119,6 +120,25 @@ def read_examples(file: Path) -> list[WeightedTrajectory]:
     return items
 
 
+def check_prompts(
+    items: Sequence[WeightedTrajectory], file: Path, agent: AgentConfig, tokenizer: ChatTokenizer
+) -> None:
+    """Make sure that trajectories were sampled with this model's tokens and this agent's wording.
+
+    Raises:
+        DataError: one was not, so that its ids would mean something else.
+    """
+    for number, item in enumerate(items, start=1):
+        asked = Episode(item.trajectory.question, 0, agent, tokenizer).prompt_ids()
+        if item.trajectory.calls[0].prompt_ids != asked:
+            raise DataError(
+                "the trajectory was sampled from a model with other tokens, or with another system "
+                "prompt or wording; sample it with this recipe's [model] and [agent]",
+                file=file,
+                line=number,
+            )
+
+
 def _why_not(line: bytes, error: ValueError) -> str:
     try:
         from_json(Trajectory, line)
@@ -149,10 +169,13 @@ def _trajectory(
         short.append(hop.answer_short or hop.answer)
         _say(episode, render_thought(Search(query)))
         passages = retriever.search([query], agent.passages)[0]
-        support = _support(hop, passages)
+        support = _support(hop, passages, agent.passage_words)
         if support is None and missing_support == "leave_out":
             return "support not found"
-        evidence = support and Evidence(_fact(hop, query, support), (support.id,))
+        evidence = None
+        if support:
+            shown = shown_text(support, agent.passage_words)
+            evidence = Evidence(_fact(hop, query, support.title, shown), (support.id,))
         episode.found(passages)
         if episode.kind is CallKind.SELECT:
             _say(episode, render_select([support.id] if support else [], passages))
@@ -192,20 +215,31 @@ def _fill(question: str, short_answers: Sequence[str]) -> str:
     return " ".join(_REFERENCE.sub(answer, question).replace(">>", " ").split())
 
 
-def _support(hop: Hop, passages: Sequence[Passage]) -> Passage | None:
-    """The annotated passage among those found; without an annotation, one that holds the answer."""
-    if hop.support_id is not None:
-        return next((p for p in passages if p.id == hop.support_id), None)
+def _support(hop: Hop, passages: Sequence[Passage], words: int) -> Passage | None:
+    """The annotated passage among those found; without an annotation, one that holds the answer.
+
+    None as well where the answer stands in what is cut off after `words` words: a record of it
+    would teach the model to make facts up.
+    """
     wanted = f" {normalize(hop.answer_short or hop.answer)} "
-    return next((p for p in passages if wanted in f" {normalize(f'{p.title} {p.text}')} "), None)
+
+    def holds(passage: Passage, text: str) -> bool:
+        return wanted in f" {normalize(f'{passage.title} {text}')} "
+
+    if hop.support_id is None:
+        return next((p for p in passages if holds(p, shown_text(p, words))), None)
+    support = next((p for p in passages if p.id == hop.support_id), None)
+    if support and holds(support, support.text) and not holds(support, shown_text(support, words)):
+        return None
+    return support
 
 
-def _fact(hop: Hop, query: str, support: Passage) -> str:
-    """What the record says: the annotated sentence, or the passage's own that holds the answer."""
+def _fact(hop: Hop, query: str, title: str, text: str) -> str:
+    """What the record says: the annotated sentence, or one of the shown text with the answer."""
     if hop.answer_short and hop.answer != hop.answer_short:
         return hop.answer
     wanted = normalize(hop.answer)
-    for sentence in _SENTENCE.split(support.text):
+    for sentence in _SENTENCE.split(text):
         if wanted in normalize(sentence) and len(sentence.split()) <= 40:
-            return sentence if support.title in sentence else f"{support.title}: {sentence}"
+            return sentence if title in sentence else f"{title}: {sentence}"
     return f"{query.rstrip('?')}: {hop.answer}"

@@ -1,6 +1,6 @@
 """A weight says how much one of a question's K trajectories counts. Pure arithmetic, float64.
 
-`method.md`, E-step and choices 1 to 5 and 10. No model, no tokens.
+`method.md`, E-step. No model, no tokens.
 """
 
 from __future__ import annotations
@@ -91,9 +91,12 @@ def _shared(chosen: Sequence[bool]) -> list[float]:
 
 
 def effective_sample_size(weights: Sequence[float]) -> float:
-    """1 / Σ w_k² of weights that sum to 1: K where all are equal, 1 where one has it all."""
-    squares = math.fsum(w * w for w in weights)
-    return 1.0 / squares if squares else 0.0
+    """(Σ w_k)² / Σ w_k²: K where all are equal, 1 where one has it all, 0 where all are 0."""
+    largest = max(weights, default=0.0)
+    if not largest:
+        return 0.0
+    shares = [w / largest for w in weights]  # squares of tiny weights would vanish
+    return math.fsum(shares) ** 2 / math.fsum(s * s for s in shares)
 
 
 OBJECTIVE_FLOOR = -20.0
