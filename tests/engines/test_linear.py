@@ -7,7 +7,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from exsearch.engines import linear  # noqa: E402
-from exsearch.engines.linear import PackedWeights, onednn_is_faster, onednn_linear  # noqa: E402
+from exsearch.engines.linear import (  # noqa: E402
+    PackedWeights,
+    onednn_is_faster,
+    onednn_linear,
+    padded_rows,
+)
 
 needs_onednn = pytest.mark.skipif(not onednn_is_faster(), reason="no AVX-512 here")
 
@@ -85,8 +90,18 @@ def test_weights_too_large_to_pack_are_used_as_they_are():
     assert PackedWeights(layer, limit=99).of(layer.weight) is layer.weight
 
 
+def test_passes_come_in_few_lengths(monkeypatch):
+    monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
+    padded = {n: padded_rows(n) for n in range(1, 4097)}
+    assert all(n <= p <= n * 17 / 16 for n, p in padded.items())
+    assert all(padded_rows(p) == p for p in padded.values())
+    assert [padded[n] for n in (1, 31, 33, 96, 97, 2049)] == [1, 31, 34, 96, 100, 2176]
+    assert len(set(padded.values())) == 31 + 7 * 16 + 1
+
+
 def test_where_it_is_no_faster_nothing_changes(monkeypatch):
     monkeypatch.setattr(linear, "onednn_is_faster", lambda: False)
     layer = torch.nn.Linear(8, 4)
     with onednn_linear(layer):
         assert "forward" not in vars(layer)
+    assert padded_rows(33) == 33

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from exsearch.engines.linear import PackedWeights, onednn_linear
+from exsearch.engines.linear import PackedWeights, onednn_linear, padded_rows
 from exsearch.engines.prefixes import Span
 from exsearch.errors import ModelError
 
@@ -178,7 +178,8 @@ def packed_logits(
     """Logits (M, V), float32 or wider, after the tokens that `wanted` counts.
 
     To be called within `packed_attention`. The language-model head is a large part of a small
-    model's work: it sees only those.
+    model's work: it sees only those. On a CPU a few tokens that nothing attends to may be added
+    (`linear.padded_rows`).
 
     Args:
         model: A transformers causal language model for which `check_packable` holds.
@@ -187,13 +188,22 @@ def packed_logits(
         store: Knows the sequences.
         wanted: (M,) tokens of the pass.
     """
+    tokens, count = len(ids), len(wanted)
+    if ids.device.type == "cpu":
+        spare = padded_rows(tokens) - tokens
+        ids, positions = pad(ids, (0, spare)), pad(positions, (0, spare))
+        wanted = pad(wanted, (0, padded_rows(count) - count))
     hook = model.get_output_embeddings().register_forward_pre_hook(
         lambda _module, inputs: (inputs[0][0, wanted],)
     )
     try:
         logits = model(
-            input_ids=ids[None], position_ids=positions[None], use_cache=False, store=store
-        ).logits
+            input_ids=ids[None],
+            position_ids=positions[None],
+            use_cache=False,
+            store=store,
+            tokens=tokens,
+        ).logits[:count]
     finally:
         hook.remove()
     return logits if logits.dtype == torch.float64 else logits.float()
@@ -209,16 +219,18 @@ def _attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     store: Store | None = None,
+    tokens: int = 0,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls: states are (1, H, N, D)."""
+    """What transformers calls: states are (1, H, N, D), of which the first `tokens` are real."""
     assert store is not None  # `packed_attention` is only entered with one
     if unknown := [n for n in _UNKNOWN if others.get(n) is not None]:
         raise ModelError(f"{type(module).__name__}: attention with {unknown[0]} is not supported")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    q, k, v = (states[0, :, :tokens].transpose(0, 1) for states in (query, key, value))
     out = store.attend(module.layer_idx, q, k, v, scale, sliding_window or 0, dropout)
-    return out[None], None
+    spare = query.shape[2] - tokens
+    return (pad(out, (0, 0, 0, 0, 0, spare)) if spare else out)[None], None
 
 
 AttentionInterface.register(NAME, _attention)
