@@ -145,8 +145,9 @@ class WarmUpConfig(MStepConfig):
     Attributes:
         examples: Trajectories to train on; 0 leaves warm-up out.
         source: Where they come from: a question's own `decomposition`, or the `[teacher]`.
-        missing_support: Where a search does not bring the support: `leave_out` the question, or
-            let the record say that `nothing` was found.
+        missing_support: Where a search does not bring the support, or shows of it no more than what
+            stands before the answer: `leave_out` the question, or let the record say that `nothing`
+            was found.
         file: Weighted trajectories that exist (see `exsearch rollout`), instead of either.
     """
 
