@@ -13,7 +13,7 @@ from small_world import AGENT
 
 from exsearch.agent.episode import answer_ids
 from exsearch.agent.rollout import rollout
-from exsearch.engines.base import Sampling
+from exsearch.engines.base import Sampling, TooLongError
 from exsearch.errors import RetrieverError, TrainingError
 from exsearch.records import StopReason
 from exsearch.training.batches import training_sequences
@@ -88,6 +88,23 @@ def test_failed_samples_leave_k_and_malformed_ones_stay(tiny_engine, annotated):
     assert good.weight == pytest.approx(math.exp(good.answer_log_prob) / 2)
     assert (malformed.weight, malformed.answer_log_probs) == (0.0, ())
     assert [i.weight for i in weigh(samples, tiny_engine)] == [1.0, 0.0]
+
+
+def test_an_answer_that_does_not_fit_the_context_is_no_alternative(
+    tiny_engine, annotated, monkeypatch
+):
+    log_prob = tiny_engine.log_prob
+
+    def short(prompts, continuations):
+        if any(len(c) > 12 for c in continuations):
+            raise TooLongError("too long")
+        return log_prob(prompts, continuations)
+
+    monkeypatch.setattr(tiny_engine, "log_prob", short)
+    question = dataclasses.replace(annotated[0].question, answers=("yes", "no " * 40))
+    (item,) = weigh([dataclasses.replace(annotated[0], question=question)], tiny_engine)
+    assert item.answer_log_probs == pytest.approx([gold_score(tiny_engine, annotated[0], "yes")])
+    assert [len(ids) <= 12 for ids in item.answer_ids] == [True]
 
 
 def test_a_question_whose_samples_all_failed_is_not_there(tiny_engine, annotated):

@@ -177,15 +177,11 @@ class KeyValueCache:
         return out if full else out.index_select(0, now.rows)
 
     def _new_layer(self, key: Tensor, value: Tensor) -> list[Tensor]:
-        made = []
-        for states in (key, value):
-            groups, size = states.shape[1:]
-            made.append(states.new_empty(groups, self.tree.capacity, size))
-        for states in (key, value):
-            groups, size = states.shape[1:]
-            # Zeros, not garbage: what is masked away must still be finite.
-            made.append(states.new_zeros(self.row_count, groups, self.width, size))
-        return made
+        both = [(states, *states.shape[1:]) for states in (key, value)]
+        pool = [s.new_empty(groups, self.tree.capacity, size) for s, groups, size in both]
+        # Zeros, not garbage: what is masked away must still be finite.
+        rows = [s.new_zeros(self.row_count, groups, self.width, size) for s, groups, size in both]
+        return [*pool, *rows]
 
     def _tensor(self, values: Any) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, np.int64)).to(self.device)
