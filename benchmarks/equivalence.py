@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from exsearch.build import load_engine, open_retriever, resolve_model
 from transformers import AutoModelForCausalLM
 
 from benchmarks.machine import facts
 from benchmarks.report import finish, launch, parser, table
 from benchmarks.workload import SAMPLE, build_index, questions, recipe
 from exsearch.agent.rollout import rollout
-from exsearch.build import load_engine, load_retriever, resolve_model
 from exsearch.engines.base import GREEDY, Sampling, random_key
-from exsearch.engines.sampling import gumbel_noise
+from exsearch.engines.local.sampling import gumbel_noise
 from exsearch.records import Trajectory
 
 TIE = 1e-4
@@ -85,7 +85,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     whole = recipe()
     engine: Any = load_engine(args.model, device="cpu", system_prompt=whole.model.system_prompt)
     plain = AutoModelForCausalLM.from_pretrained(resolve_model(args.model), dtype=torch.float32)
-    retriever = load_retriever(build_index(args.data, folder))
+    retriever = open_retriever(build_index(args.data, folder))
     asked = questions(args.data, args.questions)
     found: dict[str, Any] = {}
     for name, sampling, samples in (("greedy", GREEDY, 1), ("sampled", Sampling(), args.samples)):

@@ -20,10 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from exsearch.build import load_engine, open_retriever
+
 from benchmarks.machine import Ceilings, facts, peak_bytes
 from benchmarks.report import finish, launch, parser, spread, table
 from benchmarks.workload import SAMPLE, SAMPLES, Replay, build_index, questions, recipe, synthesised
-from exsearch.build import load_engine, load_retriever
 from exsearch.training.e_step import sample_and_weigh
 
 
@@ -50,9 +51,9 @@ def worker(args: argparse.Namespace) -> dict[str, Any]:
         args.model, batch_size=whole.model.batch_size, system_prompt=whole.model.system_prompt
     )
     asked = questions(args.data, args.large)
-    laid_down = synthesised(asked, load_retriever(args.index), engine.tokenizer, whole.agent)
+    laid_down = synthesised(asked, open_retriever(args.index), engine.tokenizer, whole.agent)
     config = dataclasses.replace(whole.e_step, samples=args.samples)
-    replay, retriever = Replay(engine, laid_down), load_retriever(args.index)
+    replay, retriever = Replay(engine, laid_down), open_retriever(args.index)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trajectories.jsonl"
         start = time.perf_counter()

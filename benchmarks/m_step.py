@@ -31,17 +31,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from exsearch.build import load_engine, resolve_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from benchmarks.machine import Ceilings, facts, peak_bytes
 from benchmarks.report import finish, interleaved, launch, parser, spread, table
 from benchmarks.workload import SAMPLE, recipe, workload
-from exsearch.build import load_engine, resolve_model
 from exsearch.errors import ConfigError, DataError
 from exsearch.records import WeightedTrajectory, to_json
 from exsearch.training.batches import TrainingSequence, training_sequences
-from exsearch.training.e_step import by_question, weigh
+from exsearch.trajectories import by_question, weigh
 from exsearch.training.m_step import m_step, new_optimizer
 from exsearch.training.recipe import MStepConfig
 from exsearch.training.warm_up import read_examples

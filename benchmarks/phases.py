@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from exsearch.build import load_engine
+
 from benchmarks.counting import Ids, Shape, decoding_seconds, prompt_seconds
 from benchmarks.machine import Ceilings, facts
 from benchmarks.report import finish, interleaved, launch, parser, spread, table
 from benchmarks.rollout import ours
 from benchmarks.workload import SAMPLE, recipe, workload
-from exsearch.build import load_engine
 from exsearch.engines.base import Request, Sampling
 from exsearch.records import Call, CallKind, Trajectory
 from exsearch.training.e_step import weigh

@@ -31,7 +31,7 @@ from typing import Any
 
 from benchmarks.bm25_systems import K, Ours, RankBm25, Tantivy
 from benchmarks.synthetic_corpus import SEED, make_queries, write_corpus
-from exsearch.provenance import environment
+from exsearch.jobs.provenance import environment
 from exsearch.records import Passage
 
 BATCH = 32  # queries a call of `search`

@@ -24,6 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from exsearch.build import load_engine, resolve_model
+
 from benchmarks.agreement import greedy_differences, log_prob_gap
 from benchmarks.baselines import PlainTransformers, sequential, turn_by_turn
 from benchmarks.counting import Shape, Work, floor
@@ -32,7 +34,6 @@ from benchmarks.report import finish, interleaved, launch, parser, spread, table
 from benchmarks.shares import TimedRetriever, timed_rollout
 from benchmarks.workload import SAMPLE, Replay, Workload, recipe, workload
 from exsearch.agent.rollout import rollout
-from exsearch.build import load_engine, resolve_model
 from exsearch.engines.base import Sampling
 from exsearch.errors import EngineError
 from exsearch.records import Trajectory

@@ -58,7 +58,7 @@ def timed_rollout() -> Iterator[dict[str, Timer]]:
             function = timers["episodes"].around(getattr(Episode, method))
             # Of a class, so the wrapper must be a plain function to become a method: it is one.
             stack.enter_context(patch.object(Episode, method, function))
-        draw = getattr(sys.modules.get("exsearch.engines.sampling"), "sample", None)
+        draw = getattr(sys.modules.get("exsearch.engines.local.sampling"), "sample", None)
         if draw is not None:
             timed = timers["sampling"].around(draw)
             for module in _holders("sample", draw):

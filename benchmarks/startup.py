@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from exsearch.provenance import environment
+from exsearch.jobs.provenance import environment
 
 BARE = "python -c pass"
 COMMANDS = {

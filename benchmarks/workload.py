@@ -15,19 +15,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from exsearch.agent.episode import AgentConfig, Episode
-from exsearch.agent.format import Answer, Search, render_record, render_thought
-from exsearch.build import load_retriever
+from exsearch.retrievers import open_retriever
+
+from exsearch.agent.episode import begin
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.config import load_config
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
 from exsearch.engines.base import ChatTokenizer, Generation, Request, Sampling, random_key
 from exsearch.errors import DataError, EngineError
+from exsearch.methods.format import Answer, Search, render_record, render_thought
 from exsearch.records import Evidence, Passage, Question, Trajectory
 from exsearch.retrievers.base import Retriever
 from exsearch.retrievers.bm25 import build_bm25
-from exsearch.training.e_step import by_question
+from exsearch.trajectories import by_question
 from exsearch.training.recipe import Recipe
 from exsearch.training.warm_up import read_examples, written
 
@@ -75,7 +77,7 @@ def synthesised(
     asked: Iterable[Question],
     retriever: Retriever,
     tokenizer: ChatTokenizer,
-    agent: AgentConfig,
+    agent: SearcherMethod,
     samples: int = SAMPLES,
 ) -> Iterator[Trajectory]:
     """Trajectories as a trained searcher writes them, the same each time, one after the other.
@@ -93,7 +95,7 @@ def _trajectory(
     sample: int,
     retriever: Retriever,
     tokenizer: ChatTokenizer,
-    agent: AgentConfig,
+    agent: SearcherMethod,
 ) -> Trajectory:
     episode = Episode(question, sample, agent, tokenizer)
     draw = random_key("workload", question.id)
@@ -255,7 +257,7 @@ class Workload:
 
     questions: list[Question]
     trajectories: list[Trajectory]
-    agent: AgentConfig
+    agent: SearcherMethod
     index: Path
 
     @property
@@ -271,7 +273,7 @@ class Workload:
 
     def retriever(self) -> Retriever:
         """The retriever with an empty cache."""
-        return load_retriever(self.index)
+        return open_retriever(self.index)
 
 
 def workload(
@@ -285,7 +287,7 @@ def workload(
     agent, index = recipe().agent, build_index(data, folder / "index")
     if replay is None:
         asked = questions(data, count)
-        made = list(synthesised(asked, load_retriever(index), tokenizer, agent))
+        made = list(synthesised(asked, open_retriever(index), tokenizer, agent))
         return Workload(asked, made, agent, index)
     groups = by_question([i for i in read_examples(replay) if i.trajectory.trainable])
     samples = max(map(len, groups), default=0)

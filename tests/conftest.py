@@ -60,7 +60,7 @@ def sample_retriever(tmp_path_factory: pytest.TempPathFactory) -> Bm25Retriever:
 
 def sample_texts() -> list[str]:
     """What the tiny tokenizer learns its words from: the sample and the agent's own frames."""
-    from exsearch.agent import format as agent_format
+    from exsearch.methods import format as agent_format
 
     instructions = [v for n, v in vars(agent_format).items() if n.endswith("_INSTRUCTION")]
     frames = ["Search: Who? Answer: yes", "Question: Notes: none\nQuery: Nothing found. None."]
@@ -133,6 +133,6 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_engine(tiny_model_folder: Path):
     """The transformers engine on the tiny model, on the CPU. Don't change its weights."""
-    from exsearch.engines.transformers import TransformersEngine
+    from exsearch.engines.local.engine import TransformersEngine
 
     return TransformersEngine(tiny_model_folder, device="cpu")

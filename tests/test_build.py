@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from exsearch.agent.episode import AgentConfig
 from exsearch.build import (
     ModelSettings,
     load_engine,
-    load_retriever,
+    open_retriever,
     model_settings,
     open_engine,
     resolve_model,
 )
+
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import ConfigError, IndexDamagedError, MissingExtraError, ModelError
 from exsearch.training.recipe import ModelConfig
@@ -84,7 +84,7 @@ def test_a_folder_that_is_no_model(tmp_path: Path):
 
 
 def test_settings_come_from_the_model_or_its_run(finished_run: Path):
-    wanted = ModelSettings(AgentConfig(max_steps=3, select=True), "", {"tone": "dry"})
+    wanted = ModelSettings(SearcherMethod(max_steps=3, select=True), "", {"tone": "dry"})
     assert model_settings(finished_run) == wanted
     assert model_settings(finished_run / "warm_up" / "model") == wanted
 
@@ -93,7 +93,7 @@ def test_settings_of_a_run_whose_best_is_its_start(tmp_path: Path):
     run = write(tmp_path / "best.json", {"stage": "start", "model": "smollm2-135m"})
     model = {"name": "x", "system_prompt": "", "chat_template_kwargs": {}}
     write(run / "recipe.json", {"recipe": {"agent": {"passages": 2}, "model": model}})
-    assert model_settings(run) == ModelSettings(AgentConfig(passages=2), "")
+    assert model_settings(run) == ModelSettings(SearcherMethod(passages=2), "")
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "Qwen/Qwen2.5-3B-Instruct", "no such name"])
@@ -176,8 +176,8 @@ def test_an_engine_that_another_package_adds(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_a_retriever_with_and_without_a_cache(sample_index: Path):
-    cached: Any = load_retriever(sample_index)
-    plain: Any = load_retriever(sample_index, cache=0)
+    cached: Any = open_retriever(sample_index)
+    plain: Any = open_retriever(sample_index, cache=0)
     assert cached.search(["Peter Pan"], 2) == plain.search(["Peter Pan"], 2)
     assert (cached.hits, cached.misses) == (0, 1)
     assert not hasattr(plain, "hits")
@@ -185,9 +185,9 @@ def test_a_retriever_with_and_without_a_cache(sample_index: Path):
 
 def test_a_retriever_that_can_not_be_opened(tmp_path: Path):
     with pytest.raises(IndexDamagedError, match="exsearch index"):
-        load_retriever(tmp_path / "none")
+        open_retriever(tmp_path / "none")
     with pytest.raises(ConfigError, match="did you mean bm25"):
-        load_retriever(tmp_path, kind="bm52")
+        open_retriever(tmp_path, kind="bm52")
 
 
 @pytest.fixture(scope="module")

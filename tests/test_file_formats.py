@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from exsearch.agent.episode import AgentConfig
-from exsearch.asking import Asking
 from exsearch.build import ModelSettings
+
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.config import load_config, parse_config, to_plain
 from exsearch.data.corpus import read_corpus
 from exsearch.data.formats import convert
 from exsearch.data.questions import load_questions
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.evaluation.score import load_predictions, score_predictions
-from exsearch.jobs import evaluate, rollout
+from exsearch.jobs.inputs import Asking
+from exsearch.jobs.train import evaluate, rollout
 from exsearch.records import Trajectory, WeightedTrajectory, from_json, to_json
 from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
 from exsearch.runs import read_jsonl
 from exsearch.training.recipe import EStepConfig, GemConfig, ModelConfig, Recipe, WarmUpConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "file-formats.md"
-AGENT = AgentConfig(passages=2)
+AGENT = SearcherMethod(passages=2)
 
 
 def block(heading: str) -> str:
@@ -146,13 +146,13 @@ def test_a_training_run(
 ) -> None:
     import torch
 
-    from exsearch.engines.transformers import TransformersEngine
+    from exsearch.engines.local.engine import TransformersEngine
     from exsearch.training.checkpoint import SETTINGS_FILE
     from exsearch.training.loop import Loop
 
     recipe = Recipe(
         "tiny",
-        agent=AgentConfig(passages=2, passage_words=20, thought_tokens=8, record_tokens=8),
+        agent=SearcherMethod(passages=2, passage_words=20, thought_tokens=8, record_tokens=8),
         warm_up=WarmUpConfig(examples=2),
         gem=GemConfig(iterations=0, dev_questions=1, probe_questions=1, probe_samples=2),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import exsearch
-from exsearch.agent.episode import AgentConfig
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import EngineError, IndexDamagedError, RetrieverError
 from exsearch.records import Passage, StopReason
@@ -59,7 +59,7 @@ def test_no_answer_is_empty_and_says_why(sample_retriever: Retriever):
 
 
 def test_the_agent_can_be_limited(sample_retriever: Retriever):
-    agent = AgentConfig(max_steps=1, passages=1)
+    agent = SearcherMethod(max_steps=1, passages=1)
     script = {"Query": "Nothing found.", "Notes:\nnone": "Search: a play", "1.": "Barrie"}
     searcher = exsearch.Searcher(ScriptedEngine(script), sample_retriever, agent=agent)
     found = searcher.ask("Who wrote Peter Pan?")

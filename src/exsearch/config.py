@@ -20,6 +20,11 @@ from exsearch.errors import ConfigError
 Config = TypeVar("Config")
 
 
+def renamed(was: str, **options: Any) -> Any:
+    """A dataclass field that files of before call `was`; `options` are `dataclasses.field`'s."""
+    return dataclasses.field(metadata={"was": was}, **options)
+
+
 def load_config(config_type: type[Config], file: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a TOML file into `config_type`, then apply `key.sub=value` overrides.
 
@@ -49,9 +54,11 @@ def parse_config(config_type: type[Config], values: Mapping[str, Any], *, place:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    _check_keys(config_type, values, place, "")
+    current = _current(config_type, values, place, "")
     try:
-        return TypeAdapter(config_type).validate_python(values)
+        return TypeAdapter(config_type).validate_python(current)
+    except ConfigError as error:  # of a part that reads its own values
+        raise ConfigError(f"{place}: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
@@ -132,17 +139,29 @@ def set_value(
     values[parts[-1]] = value
 
 
-def _check_keys(config_type: Any, values: Any, place: str, prefix: str) -> None:
+def _current(config_type: Any, values: Any, place: str, prefix: str) -> Any:
+    """The values under today's names, all of them known."""
     if not (dataclasses.is_dataclass(config_type) and isinstance(values, Mapping)):
-        return
+        return values
+    fields = {field.name: field for field in dataclasses.fields(config_type)}
+    olds = {name: f.metadata["was"] for name, f in fields.items() if "was" in f.metadata}
+    today: dict[str, str] = {was: name for name, was in olds.items()}
     hints = get_type_hints(config_type)
-    for key, value in values.items():
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.5)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(hints)}"
+    current: dict[str, Any] = {}
+    for given, value in values.items():
+        key = today.get(given, str(given))
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(fields)}"
             raise ConfigError(f"{place}: unknown key {prefix}{key}; {hint}")
+        if key in current:
+            raise ConfigError(
+                f"{place}: {prefix}{olds[key]} is now called {prefix}{key}: give only one"
+            )
         for inner in _alternatives(hints[key]):
-            _check_keys(inner, value, place, f"{prefix}{key}.")
+            value = _current(inner, value, place, f"{prefix}{key}.")
+        current[key] = value
+    return current
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from exsearch.engines.embedded import EMBEDDED_MODEL, cache_folder
+from exsearch.models.embedded import EMBEDDED_MODEL, cache_folder
 from exsearch.runs import is_complete
 
 # The pins of constraints.txt that matter most; a test compares the two.

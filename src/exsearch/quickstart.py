@@ -12,21 +12,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from exsearch import jobs
-from exsearch.asking import Asking, Showing
-from exsearch.build import check_trainable
 from exsearch.config import load_config
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
-from exsearch.records import Trajectory
+from exsearch.engines import check_engine
+from exsearch.engines.config import ModelConfig
+from exsearch.evaluation.metrics import exact_match
+from exsearch.jobs.evaluate import evaluate
+from exsearch.jobs.inputs import Asking, ExampleSource
+from exsearch.jobs.train import train
+from exsearch.progress import Bars
+from exsearch.retrievers import build_index
 from exsearch.runs import is_complete
 from exsearch.searcher import Searcher
-from exsearch.show import percent, read_traces, table, trace_text
-from exsearch.training.recipe import ModelConfig, Recipe
+from exsearch.show import percent, table, trace_text
+from exsearch.training.recipe import Recipe
+from exsearch.training.stages import WARM_UP, RunFolder, iteration_name
+from exsearch.trajectories import TRAJECTORIES_FILE, read_trajectories
 
 RECIPE = Path(__file__).parent / "recipes" / "quickstart.toml"
 TEST_QUESTIONS = 24
-CHUNK = 12  # of them side by side
+CHUNK = 12  # test questions that are asked side by side
 WORKED_EXAMPLES = 2  # for the untrained model, which does not know the format
 SMALL = (
     "warm_up.examples=16",
@@ -35,7 +41,8 @@ SMALL = (
     "gem.dev_questions=2",
 )
 SMALL_TEST_QUESTIONS = 4
-STAGES = {"untrained": "untrained", "warm_up": "warmed up", "iteration-01": "after one GEM round"}
+UNTRAINED, TRAINED = "untrained", iteration_name(1)
+STAGES = {UNTRAINED: "untrained", WARM_UP: "warmed up", TRAINED: "after one GEM round"}
 
 
 def run(
@@ -44,44 +51,44 @@ def run(
     small: bool = False,
     overrides: tuple[str, ...] = (),
     say: Callable[[str], object] = lambda line: None,
-    progress: bool = True,
+    bars: Bars | None = None,
 ) -> dict[str, Any]:
     """Do the main job in the folder `out`, or go on with it.
 
     Args:
         out: The run's folder, with the evaluations beneath it.
         small: A third of the questions or fewer.
-        overrides: Of the recipe, as `key=value`.
+        overrides: Values instead of the recipe's own, as `key=value`.
         say: Takes the lines for a person.
-        progress: False hides the progress bars.
+        bars: Shows how far each stage is.
 
     Returns:
         The figures of each stage, the answered question and where everything is.
     """
-    start = time.perf_counter()
+    start, bars = time.perf_counter(), bars or Bars()
     overrides = (*(SMALL if small else ()), *overrides)
     recipe = load_config(Recipe, RECIPE, overrides)
-    check_trainable(recipe.model)
+    check_engine(recipe.model, to_train=True)
     count = SMALL_TEST_QUESTIONS if small else TEST_QUESTIONS
     index = out / "index"
 
     say(f"[1/6] index the packaged sample into {index}")
-    _index(index, progress)
+    if not is_complete(index):
+        build_index(read_corpus([sample_path("corpus")]), index, progress=bars.shown)
     say(f"[2/6] the untrained model, shown {WORKED_EXAMPLES} examples, on {count} test questions")
-    figures = {"untrained": _measure(out, "untrained", recipe.model, recipe, count, progress)}
+    figures = {UNTRAINED: _measure(out, UNTRAINED, recipe.model, recipe, count, bars)}
     say(
         f"[3/6] warm up on {recipe.warm_up.examples} questions, then one GEM round on "
         f"{recipe.e_step.questions} others, {recipe.e_step.samples} samples each"
     )
-    jobs.train(RECIPE, overrides=overrides, out=out, progress=progress)
-    for step, stage in enumerate(("warm_up", "iteration-01"), start=4):
+    train(RECIPE, overrides=overrides, out=out, bars=bars)
+    for step, stage in enumerate((WARM_UP, TRAINED), start=4):
         say(f"[{step}/6] the same test questions, {STAGES[stage]}")
-        trained = dataclasses.replace(recipe.model, name=str(out / stage / "model"))
-        figures[stage] = _measure(out, stage, trained, recipe, count, progress)
+        trained = dataclasses.replace(recipe.model, name=_model(out, stage))
+        figures[stage] = _measure(out, stage, trained, recipe, count, bars)
     say("[6/6] one question, with its trace")
     question = _one_question(out)
-    last = str(out / "iteration-01" / "model")
-    searcher = Searcher(last, index, device=recipe.model.device)
+    searcher = Searcher(_model(out, TRAINED), index, device=recipe.model.device)
     trajectory = searcher.ask(question).trajectory
     seconds = time.perf_counter() - start
     say(f"\n{trace_text(trajectory)}\n\n{_table(figures)}\n")
@@ -96,38 +103,23 @@ def run(
     }
 
 
-def _index(index: Path, progress: bool) -> None:
-    if not is_complete(index):
-        from exsearch.retrievers.bm25 import build_bm25
-
-        build_bm25(read_corpus([sample_path("corpus")]), index, progress=progress)
+def _model(out: Path, stage: str) -> str:
+    return str(RunFolder(out).stage(stage).model)
 
 
 def _measure(
-    out: Path, stage: str, model: ModelConfig, recipe: Recipe, count: int, progress: bool
+    out: Path, stage: str, model: ModelConfig, recipe: Recipe, count: int, bars: Bars
 ) -> dict[str, Any]:
-    untrained = stage == "untrained"
-    asking = Asking("sample:test", out / "index", model, recipe.agent, count, recipe.seed)
-    return jobs.evaluate(
-        asking,
-        out / "test" / stage,
-        chunk=CHUNK,
-        showing=Showing(WORKED_EXAMPLES, "sample:train") if untrained else None,
-        progress=progress,
-    )
+    index = str(out / "index")
+    asking = Asking("sample:test", index, model, recipe.method, count, recipe.seed)
+    examples = ExampleSource(WORKED_EXAMPLES, "sample:train") if stage == UNTRAINED else None
+    return evaluate(asking, out / "test" / stage, chunk=CHUNK, examples=examples, bars=bars)
 
 
 def _one_question(out: Path) -> str:
     """A test question that was answered with evidence, preferably one answered right."""
-    from exsearch.evaluation.metrics import exact_match
-
-    trajectories = [
-        trace
-        for trace in read_traces(out / "test" / "iteration-01")
-        if isinstance(trace, Trajectory)
-    ]
     best = max(
-        trajectories,
+        read_trajectories(out / "test" / TRAINED / TRAJECTORIES_FILE),
         key=lambda t: (exact_match(t.answer, t.question.answers), len(t.evidence), t.id),
     )
     return best.question.question

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Record = TypeVar("Record")
 
@@ -108,6 +108,14 @@ class Step:
     selected_ids: tuple[str, ...] | None = None
     evidence: Evidence | None = None
 
+    @property
+    def shown(self) -> tuple[Passage, ...]:
+        """The passages that a record sees: all that were found, or the selected ones in order."""
+        if self.selected_ids is None:
+            return self.passages
+        by_id = {p.id: p for p in self.passages}
+        return tuple(by_id[id_] for id_ in self.selected_ids)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
@@ -130,10 +138,23 @@ class Call:
 class Trajectory:
     """One way from a question to an answer: z and what followed it.
 
-    `answer_start` is the index in the last call's `output_ids` at which the sampled answer begins:
-    0 where the answer frame was forced, None without ids or without an answer. `malformed` names
-    what was wrong with a malformed generation. `retries` counts generations that were malformed and
-    sampled anew (never in an E-step). `error` is the message of a failed search or engine call.
+    Attributes:
+        question: What was asked.
+        steps: The searches, in their order.
+        calls: The model calls, in their order.
+        answer: What was answered; empty where no answer was reached.
+        stop_reason: Why it ended.
+        iteration: Which weights sampled it.
+        sample: Its number among the samples of the question, from 0.
+        answer_start: The index in the last call's `output_ids` at which the sampled answer begins:
+            0 where the answer frame was forced, None without ids or without an answer.
+        malformed: What was wrong with a malformed generation.
+        retries: Generations that were malformed and sampled anew (never in an E-step).
+        error: The message of a failed search or engine call.
+        seconds: Seconds from the start of its rollout until it ended.
+        method: The name of the method that made it (`methods.METHODS`).
+        truncated_sampling: True where its tokens were drawn from a distribution that leaves some
+            out (`top_p` below 1, or greedy): its weight is then approximate.
     """
 
     question: Question
@@ -148,6 +169,8 @@ class Trajectory:
     retries: int = 0
     error: str | None = None
     seconds: float = 0.0
+    method: str = "searcher"
+    truncated_sampling: bool = False
 
     @property
     def id(self) -> str:
@@ -162,6 +185,24 @@ class Trajectory:
             and not self.stop_reason.is_error
             and all(call.prompt_ids and call.output_ids for call in self.calls)
         )
+
+    @property
+    def has_exact_weight(self) -> bool:
+        """True where log p(z|x) and log q(z|x) give its importance weight exactly.
+
+        That takes both for every token of z, and no retry or truncation on the way (`method.md`,
+        Choices 10); a proposal that is the model's own needs no ratio, truncated or not.
+        """
+        if self.retries or not all(
+            len(c.log_probs) == len(c.proposal_log_probs) == len(c.output_ids) for c in self.calls
+        ):
+            return False
+        return self.drawn_from_model or not self.truncated_sampling
+
+    @property
+    def drawn_from_model(self) -> bool:
+        """True where log p and log q of z are the same: no importance ratio is due."""
+        return all(c.log_probs[:n] == c.proposal_log_probs[:n] for c, n in self.latent_calls)
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

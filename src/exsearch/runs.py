@@ -239,6 +239,12 @@ def in_chunks(
     return done
 
 
+def committed(file: Path) -> int | None:
+    """Samples that earlier calls of `in_chunks` have committed; None where nothing was begun."""
+    commits = file.with_suffix(".chunks")
+    return sum(c["samples"] for c in read_jsonl(commits)) if commits.exists() else None
+
+
 @contextlib.contextmanager
 def locked(folder: Path, file: str = "") -> Iterator[None]:
     """Hold a run folder, or one file in it, for one process; the lock falls with the process.

@@ -1,21 +1,33 @@
 """A searcher answers questions over an index: the short way from Python to an answer with evidence.
 
-It holds an engine and a retriever and nothing else; training and evaluation are elsewhere.
+It may be shared: any number of threads and tasks ask, one thread at a time steps the runner, and
+questions that are asked at the same time share its batches. Training and evaluation are elsewhere.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any
 
-from exsearch.agent.episode import AgentConfig
-from exsearch.agent.rollout import rollout
-from exsearch.build import load_engine, load_retriever, model_settings
+from exsearch.agent.episode import begin
+from exsearch.agent.events import Event, OnEvent
+from exsearch.agent.runner import Runner
+from exsearch.engines import load_engine
 from exsearch.engines.base import GREEDY, Engine, Sampling
 from exsearch.errors import EngineError, RetrieverError
+from exsearch.methods import open_method
+from exsearch.methods.base import Method
+from exsearch.models.settings import model_settings
 from exsearch.records import Evidence, Question, StopReason, Trajectory
+from exsearch.retrievers import open_retriever
 from exsearch.retrievers.base import Retriever
 
 
@@ -35,16 +47,47 @@ class Found:
         """The facts that were recorded, each with the ids of the passages it came from."""
         return self.trajectory.evidence
 
+    @property
+    def error(self) -> str | None:
+        """What failed, where a search or the model did; None where nothing failed."""
+        return self.trajectory.error if self.trajectory.stop_reason.is_error else None
+
+    def or_raise(self) -> Found:
+        """The same, unless something failed.
+
+        Raises:
+            RetrieverError: a search failed.
+            EngineError: the model failed, or the question does not fit it.
+        """
+        if self.error is None:
+            return self
+        failed = self.trajectory.stop_reason is StopReason.RETRIEVER_ERROR
+        raise (RetrieverError if failed else EngineError)(self.error)
+
+
+@dataclasses.dataclass(eq=False)
+class _Job:
+    """A question on its way, and who waits for it."""
+
+    question: Question
+    future: Future[Found]
+    on_event: OnEvent | None
+    number: int | None = None  # in the runner, once it is there
+
 
 class Searcher:
-    """Answers questions with a model and an index.
+    """Answers questions with a model and an index; threads and tasks may share it.
+
+    An answer does not depend on what else is asked at the same time: it follows from the question's
+    text, the seed and the settings alone.
 
     Args:
-        model: A name, a Hugging Face id, a folder, a finished run, or an open engine.
-        index: An index folder, or an open retriever.
-        agent: Limits and context; by default as the model was trained, or `AgentConfig()`.
+        model: A name, a Hugging Face id, a folder, a finished run, or an open engine. An engine
+            must not be used elsewhere while a question is under way.
+        index: An index folder, an address, or an open retriever.
+        method: How questions are answered; by default as the model was trained.
         sampling: Greedy by default.
-        seed: Of the sampling.
+        seed: Decides the sampling, with the question's text.
         settings: For `load_engine`, where `model` is a name: device, batch_size, …
 
     Raises:
@@ -61,20 +104,54 @@ class Searcher:
         model: str | Path | Engine,
         index: str | Path | Retriever,
         *,
-        agent: AgentConfig | None = None,
+        method: Method | None = None,
         sampling: Sampling = GREEDY,
         seed: int = 0,
         **settings: Any,
     ):
         # The index first: that it is missing shows at once, and a model takes long to load.
-        self.retriever = load_retriever(index) if isinstance(index, str | Path) else index
+        self.retriever = open_retriever(index) if isinstance(index, str | Path) else index
         if isinstance(model, str | Path):
-            self.agent = agent or model_settings(model).agent
+            self.method = method or model_settings(model).method
             self.engine = load_engine(model, **settings)
         else:
-            self.agent = agent or AgentConfig()
+            self.method = method or open_method()
             self.engine = model
         self.sampling, self.seed = sampling, seed
+        self._lock = threading.Lock()  # over what follows
+        self._new: list[_Job] = []
+        self._cancelled: list[_Job] = []
+        self._owner: threading.Thread | None = None  # steps the runner; ends when all is answered
+        self._closed = False
+
+    def __enter__(self) -> Searcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, question: str, *, on_event: OnEvent | None = None) -> Future[Found]:
+        """Ask a question without waiting; cancelling the future takes the question back.
+
+        Args:
+            question: Its text.
+            on_event: Called with each of its events, on the thread that steps the runner: it must
+                be quick and not raise.
+
+        Raises:
+            RuntimeError: the searcher is closed.
+        """
+        digest = hashlib.blake2b(question.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        job = _Job(Question(id=digest, question=question), Future(), on_event)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this searcher is closed")
+            self._new.append(job)
+            if self._owner is None:
+                self._owner = threading.Thread(target=self._work, name="searcher", daemon=True)
+                self._owner.start()
+        job.future.add_done_callback(lambda future: self._take_back(job, future))
+        return job.future
 
     def ask(self, question: str) -> Found:
         """Answer one question.
@@ -82,31 +159,124 @@ class Searcher:
         Raises:
             RetrieverError: a search failed.
             EngineError: the model failed, or the question does not fit it.
-            ServerError: the model's server can't be used.
+            ModelServerError: the model's server can't be used.
         """
-        return self.ask_batch([question])[0]
+        return self.ask_batch([question])[0].or_raise()
 
     def ask_batch(self, questions: Sequence[str]) -> list[Found]:
         """Answer questions side by side, which takes less time than one after the other.
 
+        A question that fails does not lose the others: its `Found.error` says what failed.
+
         Raises:
-            RetrieverError: a search failed.
-            EngineError: the model failed, or a question does not fit it.
-            ServerError: the model's server can't be used.
+            EngineError: the model can't be run at all.
+            ModelServerError: the model's server can't be used at all.
         """
-        asked = [Question(id=str(n), question=text) for n, text in enumerate(questions)]
-        trajectories = rollout(
-            asked,
-            self.engine,
-            self.retriever,
-            config=self.agent,
-            sampling=self.sampling,
-            seed=self.seed,
-            retry_malformed=True,
-        )
-        for trajectory in trajectories:
-            if trajectory.stop_reason.is_error:
-                failed = trajectory.stop_reason is StopReason.RETRIEVER_ERROR
-                kind = RetrieverError if failed else EngineError
-                raise kind(trajectory.error or f"question {trajectory.question.question!r}")
-        return [Found(trajectory) for trajectory in trajectories]
+        futures = [self.submit(question) for question in questions]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:  # of no use any more, where one could not be had or Ctrl-C came
+                future.cancel()
+
+    async def ask_async(self, question: str) -> Found:
+        """As `ask`, for asyncio; a cancelled task takes its question back."""
+        return (await asyncio.wrap_future(self.submit(question))).or_raise()
+
+    def events(self, question: str) -> Iterator[Event]:
+        """What happens while a question is answered, as it happens; its `end` is the last.
+
+        Who stops listening before the end takes the question back.
+
+        Raises:
+            EngineError: the model can't be run at all.
+            ModelServerError: the model's server can't be used at all.
+        """
+        heard: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        future = self.submit(question, on_event=heard.put)
+        future.add_done_callback(lambda _: heard.put(None))
+        try:
+            while (event := heard.get()) is not None:
+                yield event
+            if not future.cancelled():
+                future.result()
+        finally:
+            future.cancel()
+
+    def close(self) -> None:
+        """Take back what is under way and refuse what comes; whoever waits gets an error."""
+        with self._lock:
+            self._closed = True
+            owner = self._owner
+        if owner is not None and owner is not threading.current_thread():
+            owner.join()
+
+    def _take_back(self, job: _Job, future: Future[Found]) -> None:
+        if future.cancelled():
+            with self._lock:
+                self._cancelled.append(job)
+
+    def _work(self) -> None:
+        """Step the runner until nothing is left to answer; the one thread that touches it."""
+        jobs: dict[int, _Job] = {}
+
+        def tell(event: Event) -> None:
+            job = jobs.get(event.episode)
+            if job and job.on_event:
+                try:
+                    job.on_event(event)
+                except Exception as error:  # the listener's own: the others go on
+                    _settle(job, error)
+
+        try:
+            with Runner(
+                self.engine,
+                self.retriever,
+                sampling=self.sampling,
+                seed=self.seed,
+                retry_malformed=True,
+                on_event=tell,
+            ) as runner:
+                while self._take_in(runner, jobs):
+                    for number, trajectory in runner.step().items():
+                        _settle(jobs.pop(number), Found(trajectory))
+        except BaseException as error:
+            with self._lock:
+                self._owner, waiting = None, [*jobs.values(), *self._new]
+                self._new, self._cancelled = [], []
+            for job in waiting:
+                _settle(job, error)
+
+    def _take_in(self, runner: Runner, jobs: dict[int, _Job]) -> bool:
+        """Hand over what was asked or taken back since; false, once, where nothing is left."""
+        with self._lock:
+            new, self._new = self._new, []
+            cancelled, self._cancelled = self._cancelled, []
+            if self._closed:
+                raise EngineError("the searcher was closed")
+            if not (new or jobs):
+                self._owner = None
+                return False
+        for job in new:
+            if job.future.cancelled():
+                continue
+            try:
+                job.number = runner.add(begin(job.question, self.method, self.engine.tokenizer))
+            except Exception as error:  # of this question's plan
+                _settle(job, error)
+            else:
+                jobs[job.number] = job
+        for job in cancelled:
+            if job.number is not None and job.number in jobs:
+                runner.cancel(job.number)
+                del jobs[job.number]
+        return True
+
+
+def _settle(job: _Job, result: Found | BaseException) -> None:
+    """Give whoever waits what there is, unless the question was taken back."""
+    with contextlib.suppress(InvalidStateError):
+        if isinstance(result, Found):
+            job.future.set_result(result)
+        else:
+            job.future.set_exception(result)

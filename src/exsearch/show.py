@@ -9,20 +9,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from exsearch.errors import DataError, RunError
-from exsearch.evaluation.metrics import exact_match
-from exsearch.records import Step, Trajectory, WeightedTrajectory, from_json
+from exsearch.evaluation.evaluate import SUMMARY_FILE
+from exsearch.evaluation.metrics import all_metrics, exact_match, find_metric
+from exsearch.models.settings import BEST_FILE
+from exsearch.records import Step, Trajectory, WeightedTrajectory
 from exsearch.runs import read_jsonl
-
-METRICS_FILE = "metrics.jsonl"
-SUMMARY_FILE = "summary.json"
-TRAJECTORIES_FILE = "trajectories.jsonl"
-
-Trace = Trajectory | WeightedTrajectory
+from exsearch.training.stages import METRICS_FILE
+from exsearch.trajectories import TRAJECTORIES_FILE, Trace, read_traces, trajectory_of
 
 # CSI and OSC sequences whole, other escapes with their letter, then every other control character
 # and what reorders or hides text.
@@ -65,13 +63,12 @@ def percent(summary: Mapping[str, Any], name: str) -> str:
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """The figures of an evaluation or a scoring, a line each."""
-    names = {"em": "EM %", "f1": "F1 %", "acc": "Acc %", "recall_at_k": "recall %"}
-    names |= {"answer_recall_at_k": "answer recall %"}
     lines = [f"{'questions':<16} {summary['n']}"]
-    for name, label in names.items():
-        if name in summary:
-            over = f" (over {summary['recall_n']})" if name == "recall_at_k" else ""
-            lines.append(f"{label:<16} {percent(summary, name)}{over}")
+    for metric in all_metrics():
+        if metric.name in summary:
+            counted = summary.get(f"{metric.name}_n")
+            over = "" if counted is None else f" (over {counted})"
+            lines.append(f"{metric.label + ' %':<16} {percent(summary, metric.name)}{over}")
     if summary.get("steps") is not None:
         lines.append(f"{'steps':<16} {summary['steps']:.2f}")
     for name in ("stop_reasons", "malformed"):
@@ -99,6 +96,9 @@ def comparison_text(compared: Mapping[str, Mapping[str, Any]]) -> str:
     return table(rows)
 
 
+_STAGE_METRICS = ("em", "f1", "recall_at_k")
+
+
 def folder_object(folder: Path) -> dict[str, Any]:
     """A run or an evaluation as plain values.
 
@@ -106,7 +106,7 @@ def folder_object(folder: Path) -> dict[str, Any]:
         RunError: the folder is neither.
     """
     if (folder / METRICS_FILE).is_file():
-        best = folder / "best.json"
+        best = folder / BEST_FILE
         return {
             "run": str(folder),
             "finished": best.is_file(),
@@ -127,8 +127,9 @@ def folder_text(folder: Path) -> str:
     shown = folder_object(folder)
     if "stages" not in shown:
         return summary_text(shown)
-    heads = ("stage", "dev n", "EM %", "F1 %", "recall %", "objective", "ESS", "no signal")
-    rows = [(*heads, "train loss", "steps", "seconds")]
+    labels = [f"{find_metric(name).label} %" for name in _STAGE_METRICS]
+    heads = ("stage", "dev n", *labels, "objective", "ESS", "no signal")
+    rows = [(*heads, "train loss", "optimizer steps", "seconds")]
     rows += [_stage_row(stage) for stage in shown["stages"]]
     state = f"best: {shown['best']}" if shown["finished"] else "not finished"
     return f"{safe(folder.name)}: {state}\n{table(rows)}"
@@ -150,13 +151,11 @@ def _stage_row(stage: Mapping[str, Any]) -> tuple[str, ...]:
     dev, e_step = stage.get("dev", {}), stage.get("e_step", {})
     m_step, step = stage.get("m_step", {}), stage.get("step", {})
     objective = stage.get("objective", {})
-    done, of = step.get("step"), step.get("steps")
+    done, of = step.get("step"), step.get("optimizer_steps", step.get("steps"))  # older: steps
     return (
         safe(stage["stage"]),
         str(dev.get("n", "-")),
-        percent(dev, "em"),
-        percent(dev, "f1"),
-        percent(dev, "recall_at_k"),
+        *(percent(dev, name) for name in _STAGE_METRICS),
         _number(objective.get("mean"), objective.get("standard_error")),
         _number(e_step.get("effective_sample_size")),
         _number(e_step.get("share_without_signal")),
@@ -178,7 +177,7 @@ def _number(value: float | None, error: float | None = None, *, digits: int = 2)
     return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
-def read_traces(place: Path, wanted: str | None = None, limit: int | None = None) -> list[Trace]:
+def find_traces(place: Path, wanted: str | None = None, limit: int | None = None) -> list[Trace]:
     """The trajectories of a file, weighed or not, or of an evaluation's folder.
 
     Raises:
@@ -190,8 +189,8 @@ def read_traces(place: Path, wanted: str | None = None, limit: int | None = None
             "no such file of trajectories; `evaluate` and `rollout` write them", file=file
         )
     found: list[Trace] = []
-    for trace in _read(file):
-        trajectory = _trajectory(trace)
+    for trace in read_traces(file):
+        trajectory = trajectory_of(trace)
         if wanted is None or wanted in (trajectory.question.id, trajectory.id):
             found.append(trace)
         if limit and len(found) >= limit:
@@ -202,26 +201,9 @@ def read_traces(place: Path, wanted: str | None = None, limit: int | None = None
     return found
 
 
-def _read(file: Path) -> Iterator[Trace]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n"):
-                return  # a write under way
-            kind = WeightedTrajectory if b'"trajectory":' in line[:60] else Trajectory
-            try:
-                yield from_json(kind, line)
-            except ValueError as error:
-                reason = str(error).splitlines()[0]
-                raise DataError(f"not a trajectory ({reason})", file=file, line=number) from None
-
-
-def _trajectory(trace: Trace) -> Trajectory:
-    return trace.trajectory if isinstance(trace, WeightedTrajectory) else trace
-
-
 def trace_object(trace: Trace) -> dict[str, Any]:
     """A trace as plain values, without token ids."""
-    trajectory = _trajectory(trace)
+    trajectory = trajectory_of(trace)
     values: dict[str, Any] = {"id": trajectory.id, "question": trajectory.question.question}
     values |= answer_object(trajectory)
     values["answers"] = list(trajectory.question.answers)
@@ -271,7 +253,7 @@ def answer_text(trajectory: Trajectory) -> str:
 
 def trace_text(trace: Trace) -> str:
     """A trajectory as a person reads it: question, searches, evidence, answer and gold."""
-    trajectory = _trajectory(trace)
+    trajectory = trajectory_of(trace)
     question = trajectory.question
     lines = [f"{safe(trajectory.id)}  {safe(question.question)}"]
     for number, step in enumerate(trajectory.steps, start=1):

@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exsearch.agent.episode import AgentConfig, Episode, answer_ids, answer_start
-from exsearch.agent.format import (
+from exsearch.agent.episode import answer_ids, begin
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.config import parse_config
+from exsearch.engines.scripted import ScriptedTokenizer
+from exsearch.errors import ConfigError, ModelError
+from exsearch.methods.format import (
     ANSWER_FRAME,
     Answer,
     Search,
@@ -20,9 +24,6 @@ from exsearch.agent.format import (
     render_select,
     render_thought,
 )
-from exsearch.config import parse_config
-from exsearch.engines.scripted import ScriptedTokenizer
-from exsearch.errors import ConfigError, ModelError
 from exsearch.records import (
     Call,
     CallKind,
@@ -93,7 +94,7 @@ def plans(draw):
 @pytest.mark.parametrize("select", [False, True])
 @given(plan=plans())
 def test_a_trajectory_replayed_is_equal(context, select, plan):
-    config = AgentConfig(max_steps=3, context=context, select=select)
+    config = SearcherMethod(max_steps=3, context=context, select=select)
     first = drive(config, plan).trajectory()
     again = drive(config, plan_of(first)).trajectory()
     assert again == first
@@ -114,7 +115,7 @@ def test_a_trajectory_replayed_is_equal(context, select, plan):
 
 @given(plan=plans())
 def test_the_answer_is_what_stands_after_its_start(plan):
-    trajectory = drive(AgentConfig(max_steps=3), plan).trajectory()
+    trajectory = drive(SearcherMethod(max_steps=3), plan).trajectory()
     last, start = trajectory.calls[-1], trajectory.answer_start
     assert start is not None
     assert last.output_ids[start:] == answer_ids(trajectory.answer, TOKENIZER)
@@ -141,7 +142,7 @@ PLAN = (
 
 
 def test_notes_prompts_hold_their_own_part_only():
-    (think, record, think_again, record_again, answer), calls = texts(AgentConfig(), PLAN)
+    (think, record, think_again, record_again, answer), calls = texts(SearcherMethod(), PLAN)
     assert [c.kind for c in calls] == ["think", "record", "think", "record", "think"]
     assert "Who" in think and "first?" not in think
     assert "Who" not in record and "[1] A: one" in record
@@ -151,7 +152,7 @@ def test_notes_prompts_hold_their_own_part_only():
 
 
 def test_a_transcript_is_one_growing_sequence():
-    config = AgentConfig(context="transcript", select=True)
+    config = SearcherMethod(context="transcript", select=True)
     prompts, calls = texts(config, PLAN)
     assert [c.kind for c in calls] == [
         *["think", "select", "record", "think", "select", "record"],
@@ -166,7 +167,7 @@ def test_a_transcript_is_one_growing_sequence():
 
 
 def test_a_record_sees_the_selected_passages_in_their_order():
-    prompts, calls = texts(AgentConfig(select=True), PLAN)
+    prompts, calls = texts(SearcherMethod(select=True), PLAN)
     records = [p for p, c in zip(prompts, calls, strict=True) if c.kind is CallKind.RECORD]
     assert "[1] B (2): Answer: no" in records[0] and "one" not in records[0]
     assert "[1] three\n[2] B (2): Answer: no" in records[1]
@@ -174,7 +175,7 @@ def test_a_record_sees_the_selected_passages_in_their_order():
 
 def test_an_empty_choice_ends_the_step_without_a_record():
     plan = ([("first?", FOUND[0], (), None)], "he")
-    trajectory = drive(AgentConfig(select=True), plan).trajectory()
+    trajectory = drive(SearcherMethod(select=True), plan).trajectory()
     assert [c.kind for c in trajectory.calls] == ["think", "select", "think"]
     assert trajectory.steps[0].selected_ids == ()
     assert trajectory.steps[0].evidence is None
@@ -182,19 +183,19 @@ def test_an_empty_choice_ends_the_step_without_a_record():
 
 def test_without_passages_there_is_nothing_to_select_but_a_record():
     plan = ([("first?", (), (), None)], "he")
-    trajectory = drive(AgentConfig(select=True), plan).trajectory()
+    trajectory = drive(SearcherMethod(select=True), plan).trajectory()
     assert [c.kind for c in trajectory.calls] == ["think", "record", "think"]
     assert trajectory.steps[0].selected_ids is None
 
 
 def test_no_steps_at_all_is_an_answer_from_memory():
-    episode = drive(AgentConfig(max_steps=0), ([], "he"))
+    episode = drive(SearcherMethod(max_steps=0), ([], "he"))
     assert episode.stop_reason is StopReason.MAX_STEPS
     assert [c.kind for c in episode.calls] == ["answer"]
 
 
 def malformed(text, *, before=(), config=None):
-    episode = Episode(QUESTION, 0, config or AgentConfig(), TOKENIZER)
+    episode = Episode(QUESTION, 0, config or SearcherMethod(), TOKENIZER)
     for earlier in before:
         say(episode, earlier)
         if episode.query:
@@ -217,11 +218,11 @@ def test_every_kind_of_malformed_reply_ends_the_episode():
     assert malformed("", before=searched) == "empty_record"
     assert malformed("a fact", before=searched) == "no_label"
     assert malformed("[3] a fact", before=searched) == "unknown_label"
-    select = AgentConfig(select=True)
+    select = SearcherMethod(select=True)
     assert malformed("all", before=searched, config=select) == "no_label"
     assert malformed("[3]", before=searched, config=select) == "unknown_label"
     assert malformed("[2] x", before=[*searched, "[1]"], config=select) == "unknown_label"
-    forced = AgentConfig(max_steps=1)
+    forced = SearcherMethod(max_steps=1)
     assert malformed(" ", before=[*searched, "Nothing found."], config=forced) == "empty_answer"
 
 
@@ -235,26 +236,28 @@ def take(episode, *tokens, finished=True):
 
 
 def test_a_token_that_straddles_frame_and_answer_is_malformed():
-    episode = take(Episode(QUESTION, 0, AgentConfig(), TOKENIZER), token("Answer"), token(": yes"))
+    episode = take(
+        Episode(QUESTION, 0, SearcherMethod(), TOKENIZER), token("Answer"), token(": yes")
+    )
     assert episode.malformed == "straddling_token"
     assert (episode.answer, episode.answer_start) == ("", None)
 
 
 def test_the_frame_may_come_in_any_tokens():
     spelled = [token(c) for c in " Answer:"]
-    episode = take(Episode(QUESTION, 0, AgentConfig(), TOKENIZER), *spelled, token("yes"))
+    episode = take(Episode(QUESTION, 0, SearcherMethod(), TOKENIZER), *spelled, token("yes"))
     assert (episode.answer, episode.answer_start) == ("yes", 8)
 
 
 def test_a_reply_that_was_cut_off_is_not_read():
-    episode = Episode(QUESTION, 0, AgentConfig(), TOKENIZER)
+    episode = Episode(QUESTION, 0, SearcherMethod(), TOKENIZER)
     take(episode, token("Answer"), token(":"), token(" yes"), finished=False)
     assert episode.stop_reason is StopReason.MAX_TOKENS
     assert (episode.answer, episode.answer_start) == ("", None)
 
 
 def test_a_retracted_reply_leaves_no_trace_but_its_count():
-    episode = Episode(QUESTION, 0, AgentConfig(), TOKENIZER)
+    episode = Episode(QUESTION, 0, SearcherMethod(), TOKENIZER)
     before = (episode.kind, episode.prompt_ids())
     say(episode, "hm")
     episode.retract()
@@ -286,16 +289,16 @@ def test_a_tokenizer_that_joins_frame_and_answer_is_refused():
 
 
 def test_limits_of_a_call():
-    config = AgentConfig(thought_tokens=1, select_tokens=2, record_tokens=3)
+    config = SearcherMethod(thought_tokens=1, select_tokens=2, record_tokens=3)
     kinds = (CallKind.THINK, CallKind.ANSWER, CallKind.SELECT, CallKind.RECORD)
     assert [config.max_tokens(k) for k in kinds] == [1, 1, 2, 3]
 
 
-LIMITS = [f.name for f in dataclasses.fields(AgentConfig) if f.type == "int"]
+LIMITS = [f.name for f in dataclasses.fields(SearcherMethod) if f.type == "int"]
 
 
 @pytest.mark.parametrize("field", LIMITS)
 def test_a_limit_that_leaves_no_room_is_refused(field):
     low = -1 if field == "max_steps" else 0
     with pytest.raises(ConfigError, match=f"{field} is {low}, expected {low + 1} or more"):
-        parse_config(AgentConfig, {field: low}, place="r")
+        parse_config(SearcherMethod, {field: low}, place="r")

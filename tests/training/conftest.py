@@ -12,8 +12,8 @@ import torch
 from small_world import World, make_world, save_small_model, search, warm_up_items
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from exsearch.agent.episode import AgentConfig
-from exsearch.engines.transformers import TransformersEngine
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.engines.local.engine import TransformersEngine
 from exsearch.records import (
     Call,
     CallKind,
@@ -122,7 +122,7 @@ def tiny_model(tiny_model_folder):
     return LlamaForCausalLM.from_pretrained(tiny_model_folder)
 
 
-SMALL_AGENT = AgentConfig(
+SMALL_AGENT = SearcherMethod(
     max_steps=2, passages=1, passage_words=20, thought_tokens=24, record_tokens=32
 )
 

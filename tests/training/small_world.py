@@ -17,14 +17,16 @@ import torch
 from tokenizers import Regex, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from exsearch.agent import format as agent_format
-from exsearch.agent.episode import AgentConfig
+from exsearch.methods import format as agent_format
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import Hop, Passage, Question, WeightedTrajectory, to_json
 from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
 from exsearch.training.warm_up import warm_up_data
 
 PEOPLE, CITIES, FACTS = 40, 30, ("born", "died")
-AGENT = AgentConfig(max_steps=1, passages=1, passage_words=20, thought_tokens=12, record_tokens=16)
+AGENT = SearcherMethod(
+    max_steps=1, passages=1, passage_words=20, thought_tokens=12, record_tokens=16
+)
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

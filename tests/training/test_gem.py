@@ -16,8 +16,9 @@ import pytest
 import torch
 from whole_loss import weighted_loss
 
-from exsearch.agent.episode import AgentConfig, Episode
-from exsearch.engines.transformers import TransformersEngine
+from exsearch.agent.episode import begin
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.engines.local.engine import TransformersEngine
 from exsearch.records import Call, CallKind, Passage, Question, Trajectory, WeightedTrajectory
 from exsearch.training.batches import training_sequences
 from exsearch.training.e_step import EStepConfig, weigh
@@ -29,7 +30,7 @@ FOUND = {
     "Ada": Passage("ada", "Ada", "Ada was born in Bonn."),
     "Bob": Passage("bob", "Bob", "Bob was born in Paris."),
 }
-AGENT = AgentConfig(max_steps=2, passages=1)
+AGENT = SearcherMethod(max_steps=2, passages=1)
 UNIFORM = -3.0  # log q of a whole trajectory; any constant
 
 

@@ -16,7 +16,7 @@ import pytest
 from small_world import AGENT, make_world, save_small_model, search, warm_up_items
 
 from exsearch import m_step, rollout, weigh
-from exsearch.engines.transformers import TransformersEngine
+from exsearch.engines.local.engine import TransformersEngine
 from exsearch.evaluation.evaluate import evaluate
 from exsearch.records import Question, WeightedTrajectory
 from exsearch.retrievers.base import Retriever

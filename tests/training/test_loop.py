@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exsearch.build import load_engine, resolve_model
 from small_world import AGENT, annotate, save_files, save_small_model
 from transformers import AutoModelForCausalLM
 
 from exsearch import jobs, runs
-from exsearch.build import load_engine, resolve_model
 from exsearch.errors import ConfigError, RunError, TrainingError
 from exsearch.records import Question, StopReason
 from exsearch.runs import is_complete, locked, verify_folder
 from exsearch.training import loop as loop_module
-from exsearch.training.e_step import WeightedFile
+from exsearch.trajectories import WeightedFile
 from exsearch.training.figures import e_step_figures
 from exsearch.training.journal import Journal
 from exsearch.training.loop import window
@@ -39,7 +39,7 @@ device = "cpu"
 corpus = ["corpus.jsonl"]
 train = "train.jsonl"
 dev = "dev.jsonl"
-[agent]
+[method]
 max_steps = {AGENT.max_steps}
 passages = {AGENT.passages}
 passage_words = {AGENT.passage_words}

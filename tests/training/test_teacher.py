@@ -28,16 +28,17 @@ from chat_server import (
     good,
     questions,
 )
-from exsearch.agent.episode import AgentConfig, Episode
+from exsearch.agent.episode import begin
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.engines.scripted import ScriptedTokenizer
-from exsearch.errors import ConfigError, EngineError, RunError, ServerError
+from exsearch.errors import ConfigError, EngineError, ModelServerError, RunError
 from exsearch.records import CallKind, Question, Trajectory, from_json
 from exsearch.training.recipe import Recipe, TeacherConfig, WarmUpConfig
 from exsearch.training.teacher import teach
 from exsearch.training.warm_up import WarmUpData, warm_up_data
 
 TOKENIZER = ScriptedTokenizer()
-AGENT = AgentConfig(max_steps=4, passages=3)
+AGENT = SearcherMethod(max_steps=4, passages=3)
 
 
 def config(server: FakeServer, **settings: Any) -> TeacherConfig:
@@ -60,7 +61,7 @@ def lesson(
 
 
 def failure(server: FakeServer, tmp_path: Path, **settings: Any) -> str:
-    with pytest.raises((EngineError, ServerError)) as caught:
+    with pytest.raises((EngineError, ModelServerError)) as caught:
         lesson(server, tmp_path / "t.jsonl", **settings)
     message = str(caught.value)
     assert server.place in message
@@ -75,11 +76,11 @@ def failure(server: FakeServer, tmp_path: Path, **settings: Any) -> str:
 @pytest.mark.parametrize(
     "agent",
     [
-        AgentConfig(max_steps=4, passages=3),
-        AgentConfig(max_steps=4, passages=3, select=True),
-        AgentConfig(max_steps=4, passages=3, context="transcript"),
-        AgentConfig(max_steps=2, passages=3),  # the answer is forced
-        AgentConfig(max_steps=2, passages=3, context="transcript", select=True),
+        SearcherMethod(max_steps=4, passages=3),
+        SearcherMethod(max_steps=4, passages=3, select=True),
+        SearcherMethod(max_steps=4, passages=3, context="transcript"),
+        SearcherMethod(max_steps=2, passages=3),  # the answer is forced
+        SearcherMethod(max_steps=2, passages=3, context="transcript", select=True),
     ],
     ids=["notes", "select", "transcript", "forced", "all"],
 )
@@ -166,7 +167,7 @@ def test_reasoning_before_a_reply_is_left_out(server: FakeServer, tmp_path: Path
 
 
 def test_worked_examples_are_shown_to_the_teacher_only(server: FakeServer, tmp_path: Path) -> None:
-    from exsearch.agent.examples import worked_examples
+    from exsearch.agent.replay import worked_examples
 
     server.script = good
     first = lesson(server, tmp_path / "a.jsonl").items[0].trajectory
@@ -323,7 +324,7 @@ def test_what_is_finished_stays_when_the_endpoint_fails(server: FakeServer, tmp_
     server.script = lambda body: (
         (503, {}, b"") if "lighthouse 1?" in body["messages"][-1]["content"] else good(body)
     )
-    with pytest.raises(ServerError, match=r"HTTP 503 \(tried 3 times\)"):
+    with pytest.raises(ModelServerError, match=r"HTTP 503 \(tried 3 times\)"):
         lesson(server, file, count=2, examples=2, concurrency=1)
     asked = len(server.bodies)
     assert from_json(Trajectory, file.read_bytes()).question.id == "q0"
@@ -433,7 +434,7 @@ def test_a_key_that_no_header_can_hold(
 def test_a_key_on_an_open_line_is_warned_of(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from exsearch.engines.endpoint import ChatEndpoint
+    from exsearch.engines.server.endpoint import ChatEndpoint
 
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     ChatEndpoint(TeacherConfig("https://teacher.example/v1", "m"))
@@ -516,7 +517,7 @@ def test_a_redirect_is_not_followed(server: FakeServer, tmp_path: Path) -> None:
 def test_a_reply_beyond_the_size_limit_is_refused(
     server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exsearch.engines.endpoint.MAX_RESPONSE_BYTES", 1000)
+    monkeypatch.setattr("exsearch.engines.server.endpoint.MAX_RESPONSE_BYTES", 1000)
     server.script = lambda body: "x" * 2000
     assert "more than 1,000 bytes" in failure(server, tmp_path)
     assert len(server.bodies) == 1
@@ -580,7 +581,7 @@ def test_it_works_where_an_event_loop_is_running(server: FakeServer, tmp_path: P
 
 
 def test_the_wait_grows_and_is_limited() -> None:
-    from exsearch.engines.endpoint import ChatEndpoint, _retry_after, _Unanswered
+    from exsearch.engines.server.endpoint import ChatEndpoint, _retry_after, _Unanswered
 
     config = TeacherConfig("http://localhost/v1", "m", backoff=1.0, max_wait=10.0)
     endpoint = ChatEndpoint(config)
@@ -640,7 +641,7 @@ def test_a_run_is_warmed_up_by_a_teacher(
 ) -> None:
     import torch
 
-    from exsearch.engines.transformers import TransformersEngine
+    from exsearch.engines.local.engine import TransformersEngine
     from exsearch.runs import is_complete, read_jsonl
     from exsearch.training.loop import Loop
     from exsearch.training.recipe import GemConfig

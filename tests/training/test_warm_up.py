@@ -7,12 +7,13 @@ import itertools
 
 import pytest
 
-from exsearch.agent.episode import AgentConfig, Episode
-from exsearch.agent.format import Malformed, parse_record, parse_select, parse_thought
+from exsearch.agent.episode import begin
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.methods.format import Malformed, parse_record, parse_select, parse_thought
 from exsearch.records import CallKind, Evidence, Hop, Question, StopReason
 from exsearch.training.warm_up import hops, warm_up_data
 
-AGENT = AgentConfig(passages=3)
+AGENT = SearcherMethod(passages=3)
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +155,13 @@ def test_a_record_holds_nothing_that_its_prompt_does_not_show(make, tokenizer, s
     assert support.id == hop.support_id
     question = dataclasses.replace(TWO_WIKI, answers=("Bonn",), decomposition=(hop,))
     before = len(support.text.split("Bonn")[0].split())
-    cut = AgentConfig(passages=3, passage_words=before)
+    cut = SearcherMethod(passages=3, passage_words=before)
     assert make(question, cut) == "support not found"
     item = make(question, cut, missing_support="nothing")
     assert texts(item, tokenizer)[1] == ("record", "Nothing found.")
-    record = make(question, AgentConfig(passages=3, passage_words=before + 1)).trajectory.calls[1]
+    record = make(question, SearcherMethod(passages=3, passage_words=before + 1)).trajectory.calls[
+        1
+    ]
     assert "Bonn" in tokenizer.decode(record.prompt_ids)
     assert "Bonn" in tokenizer.decode(record.output_ids)
 
@@ -185,7 +188,7 @@ def test_a_blank_answer_before_a_good_one_is_passed_over(make, tokenizer):
 
 
 def test_at_the_step_limit_the_frame_is_forced(make, tokenizer):
-    t = make(TWO_WIKI, AgentConfig(passages=3, max_steps=2)).trajectory
+    t = make(TWO_WIKI, SearcherMethod(passages=3, max_steps=2)).trajectory
     assert (t.calls[-1].kind, t.stop_reason, t.answer_start) == (
         CallKind.ANSWER, StopReason.MAX_STEPS, 0,
     )  # fmt: skip
@@ -194,7 +197,7 @@ def test_at_the_step_limit_the_frame_is_forced(make, tokenizer):
 
 
 def test_select_names_the_support_and_the_record_sees_it_alone(make, tokenizer):
-    item = make(TWO_WIKI, AgentConfig(passages=3, select=True))
+    item = make(TWO_WIKI, SearcherMethod(passages=3, select=True))
     kinds = [kind for kind, _ in texts(item, tokenizer)]
     assert kinds == ["think", "select", "record"] * 2 + ["think"]
     selects = [c for c in item.trajectory.calls if c.kind is CallKind.SELECT]
@@ -208,14 +211,14 @@ def test_select_names_the_support_and_the_record_sees_it_alone(make, tokenizer):
 def test_select_of_nothing_ends_the_step(make, tokenizer):
     lost = dataclasses.replace(TWO_WIKI.decomposition[0], support_id="s-0001")
     question = dataclasses.replace(TWO_WIKI, decomposition=(lost,))
-    agent = AgentConfig(passages=3, select=True)
+    agent = SearcherMethod(passages=3, select=True)
     item = make(question, agent, missing_support="nothing")
     assert texts(item, tokenizer)[1] == ("select", "None.")
     assert [kind for kind, _ in texts(item, tokenizer)] == ["think", "select", "think"]
 
 
 def test_a_transcript_is_one_growing_sequence(make):
-    calls = make(TWO_WIKI, AgentConfig(passages=3, context="transcript")).trajectory.calls
+    calls = make(TWO_WIKI, SearcherMethod(passages=3, context="transcript")).trajectory.calls
     for before, after in itertools.pairwise(calls):
         seen = (*before.prompt_ids, *before.output_ids)
         assert after.prompt_ids[: len(seen)] == seen
@@ -237,7 +240,7 @@ class Nothing:
 @pytest.mark.parametrize("select", [False, True])
 def test_a_search_that_finds_nothing(tokenizer, select):
     data = warm_up_data(
-        [TWO_WIKI], Nothing(), tokenizer, AgentConfig(select=select), examples=1,
+        [TWO_WIKI], Nothing(), tokenizer, SearcherMethod(select=select), examples=1,
         missing_support="nothing",
     )  # fmt: skip
     assert [s.evidence for s in data.items[0].trajectory.steps] == [None, None]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from exsearch import jobs
-from exsearch.agent.episode import AgentConfig, Episode
+from exsearch.agent.episode import begin
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.errors import DataError
 from exsearch.records import Call, CallKind, StopReason, Trajectory, WeightedTrajectory, to_json
 from exsearch.runs import is_complete, read_jsonl
@@ -23,7 +24,7 @@ def test_a_warm_up_file_beside_the_recipe_is_trained_on(
     sample_retriever,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    agent = AgentConfig(passages=3)
+    agent = SearcherMethod(passages=3)
     data = warm_up_data(
         sample_questions, sample_retriever, tiny_engine.tokenizer, agent, examples=2
     )
@@ -33,7 +34,7 @@ def test_a_warm_up_file_beside_the_recipe_is_trained_on(
     (home / "examples.jsonl").write_text(lines)
     (home / "r.toml").write_text(
         f'name = "r"\n[model]\nname = "{tiny_model_folder}"\ndevice = "cpu"\n'
-        "[agent]\npassages = 3\n"
+        "[method]\npassages = 3\n"
         '[warm_up]\nfile = "examples.jsonl"\n[gem]\niterations = 0\ndev_questions = 1\n'
     )
     monkeypatch.chdir(tmp_path)
@@ -57,10 +58,10 @@ def test_what_is_wrong_with_a_warm_up_file(tmp_path: Path, sample_questions, tin
     assert "\n" not in str(caught.value)
     tokenizer = tiny_engine.tokenizer
     with pytest.raises(DataError, match=r"t\.jsonl:1: .* a model with other tokens"):
-        check_prompts([weighted], file, AgentConfig(), tokenizer)
-    asked = Episode(sample_questions[0], 0, AgentConfig(), tokenizer).prompt_ids()
+        check_prompts([weighted], file, SearcherMethod(), tokenizer)
+    asked = Episode(sample_questions[0], 0, SearcherMethod(), tokenizer).prompt_ids()
     fits = dataclasses.replace(trajectory, calls=(Call(CallKind.THINK, asked, (2, 3)),))
-    check_prompts([WeightedTrajectory(fits, 1.0)], file, AgentConfig(), tokenizer)
+    check_prompts([WeightedTrajectory(fits, 1.0)], file, SearcherMethod(), tokenizer)
     file.write_text("[]\n")
     with pytest.raises(DataError, match=r"t\.jsonl:1: not a weighted trajectory: expected a JSON"):
         read_examples(file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exsearch.engines.attention import packed_attention
+from exsearch.models.attention import packed_attention
 from exsearch.training.batches import micro_batches
 from exsearch.training.m_step import batch_loss
 

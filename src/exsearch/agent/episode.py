@@ -1,101 +1,67 @@
-"""An episode is one trajectory under way: it says what to ask next and takes in what came back.
+"""An episode is the token side of a plan: one trajectory under way, whatever the method.
 
-It holds no model and no retriever, so the same code serves sampling, replay and warm-up data.
+It turns what the plan asks into prompt ids, takes in sampled ids, and knows where the answer
+begins, what was malformed and what ran out. It holds no model and no retriever, so the same code
+serves sampling, replay and training data.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Literal
 
-from exsearch.agent.format import (
-    ANSWER_FRAME,
-    Answer,
-    Malformed,
-    Search,
-    WorkedExamples,
-    parse_forced_answer,
-    parse_record,
-    parse_select,
-    parse_thought,
-    record_prompt,
-    render_answer,
-    select_prompt,
-    think_prompt,
-)
-from exsearch.config import check_least
+from exsearch.agent.examples import WorkedExamples
 from exsearch.engines.base import ChatTokenizer
 from exsearch.errors import ModelError
-from exsearch.records import (
-    Call,
-    CallKind,
-    Evidence,
-    Passage,
-    Question,
-    Step,
-    StopReason,
-    Trajectory,
-)
+from exsearch.methods.base import Answer, Ask, Look, Malformed, Method, Plan
+from exsearch.methods.format import ANSWER_FRAME, render_answer
+from exsearch.records import Call, Passage, Question, Step, StopReason, Trajectory
 
 
-@dataclasses.dataclass(frozen=True)
-class AgentConfig:
-    """How an agent searches.
+def begin(
+    question: Question,
+    method: Method,
+    tokenizer: ChatTokenizer,
+    *,
+    sample: int = 0,
+    examples: WorkedExamples | None = None,
+) -> Episode:
+    """A method's episode for one question, at its first move.
 
-    Attributes:
-        max_steps: T, searches at most; at the limit the answer frame is forced.
-        passages: Passages a search returns.
-        passage_words: Words of a passage that the model is shown.
-        context: What a prompt holds: `notes` (a thought sees question and evidence pool, a record
-            its sub-query and passages) or `transcript` (all that came before, one growing
-            sequence).
-        select: Whether the model picks passages between search and record.
-        thought_tokens, select_tokens, record_tokens: Limits of one call's output.
+    Args:
+        question: What is asked.
+        method: Makes the plan.
+        tokenizer: The tokenizer of the model that is asked.
+        sample: The number among the samples of the question, from 0.
+        examples: Solved examples, shown before each new chat.
     """
-
-    max_steps: int = 5
-    passages: int = 5
-    passage_words: int = 100
-    context: Literal["notes", "transcript"] = "notes"
-    select: bool = False
-    thought_tokens: int = 64
-    select_tokens: int = 24
-    record_tokens: int = 96
-
-    def __post_init__(self) -> None:
-        check_least(self, max_steps=0, passages=1, passage_words=1)
-        check_least(self, thought_tokens=1, select_tokens=1, record_tokens=1)
-
-    def max_tokens(self, kind: CallKind) -> int:
-        """Output tokens that a call of this kind may take."""
-        if kind is CallKind.SELECT:
-            return self.select_tokens
-        return self.record_tokens if kind is CallKind.RECORD else self.thought_tokens
+    steps: list[Step] = []
+    plan = method.plan(question, steps)
+    return Episode(question, sample, method.name, plan, steps, tokenizer, examples)
 
 
 class Episode:
-    """One trajectory while it grows.
+    """One trajectory while it grows; `begin` makes it.
 
-    Ask for `kind` and `prompt_ids()`, hand the reply to `take`; where `query` is then set, hand the
-    passages to `found`. `stop_reason` is set at the end.
+    Where `ask` is set, hand the reply to `take`; where `look` is set, hand the passages to `found`.
+    Neither is set once `stop_reason` is.
     """
 
     def __init__(
         self,
         question: Question,
         sample: int,
-        config: AgentConfig,
+        method: str,
+        plan: Plan,
+        steps: list[Step],
         tokenizer: ChatTokenizer,
-        examples: WorkedExamples | None = None,
+        examples: WorkedExamples | None,
     ):
-        self.question = question
-        self.sample = sample
-        self.config = config
-        self.tokenizer = tokenizer
+        self.question, self.sample, self.method = question, sample, method
+        self.steps, self.tokenizer = steps, tokenizer
         self.examples = examples or WorkedExamples()
-        self.steps: list[Step] = []
         self.calls: list[Call] = []
+        self.ask: Ask | None = None
+        self.look: Look | None = None
         self.stop_reason: StopReason | None = None
         self.answer = ""
         self.answer_start: int | None = None
@@ -103,106 +69,66 @@ class Episode:
         self.error: str | None = None
         self.retries = 0
         self.retrying = False  # the next call repeats a malformed one
-        self.query: str | None = None  # set while a search is due
-        self.query_in_progress = ""
-        self._passages: tuple[Passage, ...] = ()
-        self._selected: tuple[str, ...] | None = None
-        self._think()
+        self._plan = plan
+        self._go_on(None)
 
-    def _think(self) -> None:
-        limit = len(self.steps) >= self.config.max_steps
-        self.kind = CallKind.ANSWER if limit else CallKind.THINK
+    def prompt_ids(self, *, hinted: bool = False) -> tuple[int, ...]:
+        """The next call's prompt as it is recorded; `hinted` gives it as it is sampled from.
 
-    @property
-    def shown(self) -> tuple[Passage, ...]:
-        """The passages that a record sees: all that were found, or the selected ones in order."""
-        if self._selected is None:
-            return self._passages
-        by_id = {p.id: p for p in self._passages}
-        return tuple(by_id[id_] for id_ in self._selected)
-
-    def prompt(self) -> str:
-        """The user turn of the next call."""
-        words = self.config.passage_words
-        if self.kind is CallKind.RECORD:
-            return record_prompt(self.query_in_progress, self.shown, words)
-        if self.kind is CallKind.SELECT:
-            return select_prompt(self.query_in_progress, self._passages, words)
-        transcript = self.config.context == "transcript" and self.calls
-        return "Go on." if transcript else think_prompt(self.question.question, self.steps)
-
-    def prompt_ids(self) -> tuple[int, ...]:
-        """The next call's prompt; a forced answer frame is part of it and so carries no loss."""
-        content = self.prompt()
-        if self.config.context == "transcript" and self.calls:
+        What is forced is part of it and so carries no loss.
+        """
+        assert self.ask is not None
+        content = self.ask.prompt
+        if hinted and self.ask.hint:
+            content = f"{content}\n{self.ask.hint}"
+        if self.ask.goes_on and self.calls:
             last = self.calls[-1]
             ids = self.tokenizer.extend_chat(last.prompt_ids, last.output_ids, content)
         else:
-            ids = self.tokenizer.encode_chat(self.examples.before(self.kind, content))
-        if self.kind is CallKind.ANSWER:
-            ids = (*ids, *self.tokenizer.encode(ANSWER_FRAME))
-        return ids
+            ids = self.tokenizer.encode_chat(self.examples.before(self.ask.kind, content))
+        return (*ids, *self.tokenizer.encode(self.ask.forced)) if self.ask.forced else ids
 
     def take(self, call: Call, finished: bool) -> None:
         """Take in a reply; `finished` is false where the token limit cut it off."""
+        assert self.ask is not None
         self.calls.append(call)
         self.retrying = False
-        text = self.tokenizer.decode(call.output_ids)
         if not finished:
             self.stop_reason = StopReason.MAX_TOKENS
-        elif call.kind is CallKind.RECORD:
-            self._take_record(parse_record(text, self.shown))
-        elif call.kind is CallKind.SELECT:
-            self._take_select(parse_select(text, self._passages))
-        elif call.kind is CallKind.ANSWER:
-            self._take_thought(parse_forced_answer(text), call)
-        else:
-            self._take_thought(parse_thought(text), call)
-
-    def _take_thought(self, action: Search | Answer | Malformed, call: Call) -> None:
-        match action:
-            case Malformed(kind):
-                self._fail(kind)
-            case Search(query):
-                self.query = self.query_in_progress = query
-            case Answer(text):
-                forced = call.kind is CallKind.ANSWER
-                start = 0 if forced else answer_start(call.output_ids, self.tokenizer)
-                if start is None:
-                    self._fail("straddling_token")
-                    return
-                self.answer, self.answer_start = text, start
-                self.stop_reason = StopReason.MAX_STEPS if forced else StopReason.ANSWERED
+            return
+        text = self.tokenizer.decode(call.output_ids)
+        reply = self.ask.parse(text)
+        start = None
+        if isinstance(reply, Answer):
+            start = _tokens_of(text[: reply.start], call.output_ids, self.tokenizer)
+            if start is None:
+                reply = Malformed("straddling_token")
+        if isinstance(reply, Malformed):
+            self.malformed, self.stop_reason = reply.kind, StopReason.MALFORMED
+            return
+        self.answer_start = start
+        self._go_on(reply)
 
     def found(self, passages: Sequence[Passage]) -> None:
         """Take in what the search returned."""
-        self.query = None
-        self._passages, self._selected = tuple(passages), None
-        self.kind = CallKind.SELECT if self.config.select and passages else CallKind.RECORD
+        assert self.look is not None
+        self._go_on(tuple(passages))
 
-    def _take_select(self, selected: tuple[str, ...] | Malformed) -> None:
-        if isinstance(selected, Malformed):
-            self._fail(selected.kind)
+    def _go_on(self, value: object) -> None:
+        """Hand the plan what it waits for, up to its next move or its end."""
+        self.ask = self.look = None
+        try:
+            move = self._plan.send(value)
+        except StopIteration as end:
+            answer: Answer = end.value
+            self.answer, self.stop_reason = answer.text, answer.stop_reason
             return
-        self._selected = selected
-        if selected:
-            self.kind = CallKind.RECORD
+        if isinstance(move, Look):
+            self.look = move
         else:
-            self._end_step(None)
-
-    def _take_record(self, evidence: Evidence | Malformed | None) -> None:
-        if isinstance(evidence, Malformed):
-            self._fail(evidence.kind)
-        else:
-            self._end_step(evidence)
-
-    def _end_step(self, evidence: Evidence | None) -> None:
-        self.steps.append(Step(self.query_in_progress, self._passages, self._selected, evidence))
-        self._think()
-
-    def _fail(self, kind: str) -> None:
-        self.malformed = kind
-        self.stop_reason = StopReason.MALFORMED
+            self.ask = move
+        # Only the last call's answer is the trajectory's: this one's was not the end.
+        self.answer_start = None
 
     def retract(self) -> None:
         """Take a malformed reply back, so that the same call can be made once more."""
@@ -213,10 +139,24 @@ class Episode:
 
     def fail(self, reason: StopReason, error: str) -> None:
         """End the episode because a search or an engine call failed."""
-        self.stop_reason, self.error, self.query = reason, error, None
+        self.stop_reason, self.error = reason, error
+        self.close()
 
-    def trajectory(self, *, iteration: int = 0, seconds: float = 0.0) -> Trajectory:
-        """The finished trajectory; its calls carry no ids where those are no model's."""
+    def close(self) -> None:
+        """Let go of the plan; nothing more is asked."""
+        self.ask = self.look = None
+        self._plan.close()
+
+    def trajectory(
+        self, *, iteration: int = 0, seconds: float = 0.0, truncated: bool = False
+    ) -> Trajectory:
+        """The finished trajectory; its calls carry no ids where those are no model's.
+
+        Args:
+            iteration: Which weights sampled it.
+            seconds: How long it took.
+            truncated: Whether tokens were drawn from a distribution that leaves some out.
+        """
         assert self.stop_reason is not None
         recorded = self.tokenizer.model_ids
         calls = self.calls if recorded else [Call(call.kind, (), ()) for call in self.calls]
@@ -233,17 +173,19 @@ class Episode:
             retries=self.retries,
             error=self.error,
             seconds=seconds,
+            method=self.method,
+            truncated_sampling=truncated,
         )
 
 
-def answer_start(output_ids: Sequence[int], tokenizer: ChatTokenizer) -> int | None:
-    """How many ids spell the answer frame; None where a token straddles frame and answer."""
+def _tokens_of(head: str, output_ids: Sequence[int], tokenizer: ChatTokenizer) -> int | None:
+    """How many ids spell the reply's beginning; None where a token straddles its end."""
+    if not head:
+        return 0
     for n in range(1, len(output_ids)):
-        head = tokenizer.decode(output_ids[:n]).lstrip()
-        if head == ANSWER_FRAME:
-            return n
-        if len(head) > len(ANSWER_FRAME):
-            return None
+        text = tokenizer.decode(output_ids[:n])
+        if len(text) >= len(head):
+            return n if text == head else None
     return None
 
 

@@ -9,12 +9,12 @@ import click
 
 from exsearch.cli.options import (
     PATH,
-    agent_config,
-    agent_options,
     asking,
     common,
     index_option,
     limit_option,
+    method_of,
+    method_options,
     model_config,
     model_options,
     questions_option,
@@ -40,26 +40,27 @@ Examples:
 @click.argument("question")
 @index_option
 @model_options
-@agent_options
+@method_options
 @temperature_option(0.0)
 @common
-def ask(question: str, index: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+def ask(question: str, index: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Answer a question, with the evidence for it.
 
     With --json: answer, evidence (text and passage ids), steps, stop_reason, tokens.
     """
-    from exsearch.build import load_retriever, open_engine
+    from exsearch.engines import open_engine
     from exsearch.engines.base import Sampling
+    from exsearch.retrievers import open_retriever
     from exsearch.searcher import Searcher
     from exsearch.show import answer_object, answer_text
 
     if not question.strip():
         raise click.UsageError("the question is blank")
-    retriever = load_retriever(index)
+    retriever = open_retriever(index)
     searcher = Searcher(
         open_engine(model_config(options)),
         retriever,
-        agent=agent_config(options),
+        method=method_of(options),
         sampling=Sampling(options["temperature"]),
         seed=options["seed"],
     )
@@ -84,9 +85,15 @@ def ask(question: str, index: Path, as_json: bool, quiet: bool, **options: Any) 
 )
 @click.option("--out", required=True, type=PATH, metavar="FILE", help="JSON lines to write.")
 @model_options
-@agent_options
+@method_options
 @temperature_option(1.0)
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of the likeliest tokens to draw from; below 1 weights are approximate.",
+)
 @click.option(
     "--weighting",
     type=click.Choice(["posterior", "likelihood", "uniform", "best", "correct"]),
@@ -99,7 +106,7 @@ def ask(question: str, index: Path, as_json: bool, quiet: bool, **options: Any) 
     type=click.FloatRange(0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Of the weights, not of the sampling.",
+    help="τ of the weights, which is not the temperature of sampling.",
 )
 @click.option(
     "--chunk",
@@ -126,8 +133,9 @@ def rollout(
 
     Run again, the same command goes on where it stopped.
     """
-    from exsearch import jobs
-    from exsearch.training.recipe import EStepConfig
+    from exsearch.jobs.rollout import rollout as run
+    from exsearch.progress import Bars
+    from exsearch.training.e_step import EStepConfig
 
     config = EStepConfig(
         samples=samples,
@@ -137,7 +145,7 @@ def rollout(
         weight_temperature=weight_temperature,
         chunk=chunk,
     )
-    figures = jobs.rollout(asking(options), out, config, progress=not quiet)
+    figures = run(asking(options), out, config, bars=Bars(not quiet))
     if as_json:
         print_json({"file": out, **figures})
         return

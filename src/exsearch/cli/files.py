@@ -31,17 +31,24 @@ Examples:
 @click.command(epilog=INDEX_EXAMPLES)
 @click.argument("corpus", nargs=-1, required=True, type=PATH, metavar="CORPUS...")
 @click.option("--out", required=True, type=PATH, metavar="INDEX", help="Folder to write.")
+@click.option(
+    "--kind",
+    default="bm25",
+    show_default=True,
+    metavar="KIND",
+    help="The kind of retriever: bm25, or one that a package adds.",
+)
 @common
-def index(corpus: tuple[Path, ...], out: Path, as_json: bool, quiet: bool) -> None:
-    """Index a corpus for searching (BM25).
+def index(corpus: tuple[Path, ...], out: Path, kind: str, as_json: bool, quiet: bool) -> None:
+    """Index a corpus for searching.
 
     A corpus is .jsonl or .jsonl.gz files of {"id", "title", "text"}, or folders of .txt and .md
     files.
     """
     from exsearch.data.corpus import read_corpus
-    from exsearch.retrievers.bm25 import build_bm25
+    from exsearch.retrievers import build_index
 
-    passages = build_bm25(read_corpus(corpus), out, progress=not quiet)
+    passages = build_index(read_corpus(corpus), out, kind=kind, progress=not quiet)
     if as_json:
         print_json({"index": out, "passages": passages})
     else:
@@ -99,7 +106,7 @@ def show(place: Path, wanted: str | None, limit: int | None, as_json: bool, quie
         else:
             click.echo(shown.folder_text(place))
         return
-    traces = shown.read_traces(place, wanted, limit)
+    traces = shown.find_traces(place, wanted, limit)
     if as_json:
         print_json({"trajectories": [shown.trace_object(trace) for trace in traces]})
         return

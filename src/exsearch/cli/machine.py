@@ -35,6 +35,7 @@ def quickstart(out: Path, small: bool, as_json: bool, quiet: bool, **options: An
 
     Run again, the same command goes on where it stopped.
     """
+    from exsearch.progress import Bars
     from exsearch.quickstart import run
 
     results = run(
@@ -42,7 +43,7 @@ def quickstart(out: Path, small: bool, as_json: bool, quiet: bool, **options: An
         small=small,
         overrides=recipe_overrides(options),
         say=lambda line: click.echo(line, err=as_json),
-        progress=not quiet,
+        bars=Bars(not quiet),
     )
     if as_json:
         print_json(results)

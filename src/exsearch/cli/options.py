@@ -5,7 +5,6 @@ A command takes the ones it needs as `**options`; the functions at the end make 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -17,15 +16,16 @@ import click
 from exsearch.cli.failures import DEBUG, start_logging
 
 if TYPE_CHECKING:
-    from exsearch.agent.episode import AgentConfig
-    from exsearch.asking import Asking
-    from exsearch.training.recipe import ModelConfig
+    from exsearch.engines.config import ModelConfig
+    from exsearch.jobs.inputs import Asking
+    from exsearch.methods.base import Method
 
 DEFAULT_MODEL = "smollm2-135m"
 PATH = click.Path(path_type=Path)  # what is wrong with a path is said where it is read
 
 Command = Callable[..., Any]
-_AGENT = ("max_steps", "passages", "passage_words", "context", "select")
+# Settings of methods that have an option of their own.
+_METHOD_SETTINGS = ("max_steps", "passages", "passage_words", "context", "select")
 
 
 def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -68,7 +68,10 @@ common = _together(
 )
 
 index_option = click.option(
-    "--index", required=True, type=PATH, metavar="INDEX", help="Folder made by `exsearch index`."
+    "--index",
+    required=True,
+    metavar="INDEX",
+    help="Folder made by `exsearch index`, or the address of a search server.",
 )
 
 questions_option = click.option(
@@ -102,7 +105,7 @@ model_options = _together(
     click.option(
         "--base-url",
         metavar="URL",
-        help="Of an OpenAI-compatible server, for --engine openai: http://localhost:8000/v1.",
+        help="An OpenAI-compatible server, for --engine openai: http://localhost:8000/v1.",
     ),
     click.option(
         "--api-key-env",
@@ -116,7 +119,7 @@ model_options = _together(
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where it runs.",
+        help="The device that runs the model.",
     ),
     click.option(
         "--batch-size",
@@ -147,36 +150,49 @@ model_options = _together(
     ),
 )
 
-agent_options = _together(
+method_options = _together(
+    click.option(
+        "--method",
+        metavar="METHOD",
+        help="How questions are answered: searcher, direct, rag, self-ask, or one that a package "
+        "adds. Default: as the model was trained, or searcher.",
+    ),
     click.option(
         "--max-steps",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Searches at most. Default: as the model was trained, or 5.",
+        help="Searches at most. Default: as the model was trained, or the method's own.",
     ),
     click.option(
         "--passages",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Passages a search. Default: as trained, or 5.",
+        help="Passages that a search returns. Default: likewise.",
     ),
     click.option(
         "--passage-words",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Words of a passage that the model is shown. Default: as trained, or 100.",
+        help="Words of a passage that the model is shown. Default: likewise.",
     ),
     click.option(
         "--context",
         type=click.Choice(["notes", "transcript"]),
-        help="What a prompt holds. Default: as trained, or notes.",
+        help="What a prompt of the searcher holds. Default: likewise.",
     ),
     click.option(
         "--select/--no-select",
         default=None,
-        help="Let the model pick passages before it records. Default: as trained, or no.",
+        help="Let the searcher pick passages before it records. Default: likewise.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of all sampling."),
+    click.option(
+        "--method-option",
+        "method_options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Another setting of the method, such as thought_tokens=40; may be repeated.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Decides all sampling."),
 )
 
 
@@ -189,12 +205,14 @@ set_option = click.option(
 )
 
 recipe_model_options = _together(
-    click.option("--model", metavar="MODEL", help="What to start from. Default: the recipe's."),
-    click.option("--engine", metavar="ENGINE", help="What runs it. Default: the recipe's."),
+    click.option(
+        "--model", metavar="MODEL", help="The model to start from. Default: the recipe's."
+    ),
+    click.option("--engine", metavar="ENGINE", help="What runs the model. Default: the recipe's."),
     click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
-        help="Where it runs. Default: the recipe's.",
+        help="The device that runs the model. Default: the recipe's.",
     ),
 )
 
@@ -217,15 +235,16 @@ def temperature_option(default: float) -> Callable[[Command], Command]:
         type=click.FloatRange(min=0, max=100),
         default=default,
         show_default=True,
-        help="Of sampling; 0 is greedy, 1 the model's own distribution.",
+        help="Temperature of sampling; 0 is greedy, 1 the model's own distribution.",
     )
 
 
 def model_config(options: dict[str, Any]) -> ModelConfig:
     """The model that the options name, asked as it was trained."""
-    from exsearch.build import check_engine, model_settings
     from exsearch.config import set_value
-    from exsearch.training.recipe import ModelConfig
+    from exsearch.engines import check_engine
+    from exsearch.engines.config import ModelConfig
+    from exsearch.models.settings import model_settings
 
     engine_options: dict[str, Any] = {}
     for given in options["engine_options"]:
@@ -248,23 +267,40 @@ def model_config(options: dict[str, Any]) -> ModelConfig:
     return config
 
 
-def agent_config(options: dict[str, Any]) -> AgentConfig:
-    """How the model was trained to search, with what the options say instead."""
-    from exsearch.build import model_settings
+def method_of(options: dict[str, Any]) -> Method:
+    """The method that the options name, as the model was trained where they say nothing.
 
-    given = {key: options[key] for key in _AGENT if options[key] is not None}
-    return dataclasses.replace(model_settings(options["model"]).agent, **given)
+    Raises:
+        UsageError: an option that is no setting of this method.
+        ConfigError: no such method, or a value that it can't use.
+    """
+    from exsearch.config import set_value
+    from exsearch.methods import method_settings, method_values, open_method
+    from exsearch.models.settings import model_settings
+
+    trained = model_settings(options["model"]).method
+    name = options["method"] or trained.name
+    values = method_values(trained) if name == trained.name else {"name": name}
+    given = {key: options[key] for key in _METHOD_SETTINGS if options[key] is not None}
+    for text in options["method_options"]:
+        set_value(given, text, "--method-option", "thought_tokens=40")
+    known = method_settings(name)
+    for key in given:
+        if key not in known:
+            option = f"--{key.replace('_', '-')}" if key in _METHOD_SETTINGS else key
+            raise click.UsageError(f"{option} is no setting of method {name}: {', '.join(known)}")
+    return open_method({**values, **given}, place=f"method {name}")
 
 
 def asking(options: dict[str, Any]) -> Asking:
     """Who is asked what, as the options say."""
-    from exsearch.asking import Asking
+    from exsearch.jobs.inputs import Asking
 
     return Asking(
         questions=options["questions"],
         index=options["index"],
         model=model_config(options),
-        agent=agent_config(options),
+        method=method_of(options),
         limit=options["limit"],
         seed=options["seed"],
     )

@@ -9,11 +9,11 @@ import click
 
 from exsearch.cli.options import (
     PATH,
-    agent_options,
     asking,
     common,
     index_option,
     limit_option,
+    method_options,
     model_options,
     questions_option,
     recipe_model_options,
@@ -35,6 +35,7 @@ Examples:
   exsearch evaluate --questions test.jsonl --index index --model runs/mine --out test --limit 200
   exsearch evaluate --questions test.jsonl --index index --out untrained \\
       --worked-examples 3 --examples-from train.jsonl
+  exsearch evaluate --questions test.jsonl --index index --method rag --out rag
   exsearch evaluate --questions test.jsonl --index index --out served \\
       --engine openai --base-url http://localhost:8000/v1 --model NAME
 """
@@ -70,11 +71,12 @@ def train(recipe: Path, out: Path | None, as_json: bool, quiet: bool, **options:
 
     Run again, the same command goes on where it stopped.
     """
-    from exsearch import jobs
+    from exsearch.jobs.train import train as run
+    from exsearch.progress import Bars
     from exsearch.show import folder_text
 
     overrides = recipe_overrides(options)
-    folder, best = jobs.train(recipe, overrides=overrides, out=out, progress=not quiet)
+    folder, best = run(recipe, overrides=overrides, out=out, bars=Bars(not quiet))
     if as_json:
         print_json({"run": folder, **best})
         return
@@ -88,7 +90,7 @@ def train(recipe: Path, out: Path | None, as_json: bool, quiet: bool, **options:
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder to write.")
 @limit_option
 @model_options
-@agent_options
+@method_options
 @temperature_option(0.0)
 @rules_option
 @click.option(
@@ -124,20 +126,21 @@ def evaluate(
     Writes trajectories.jsonl, predictions.jsonl (one line a question) and summary.json. Run again,
     the same command goes on where it stopped.
     """
-    from exsearch import jobs
-    from exsearch.asking import Showing
+    from exsearch.jobs.evaluate import evaluate as run
+    from exsearch.jobs.inputs import ExampleSource
+    from exsearch.progress import Bars
     from exsearch.show import summary_text
 
     if bool(worked_examples) != bool(examples_from):
         raise click.UsageError("--worked-examples N and --examples-from FILE go together")
-    summary = jobs.evaluate(
+    summary = run(
         asking(options),
         out,
         rules=rules,
         temperature=temperature,
         retry_malformed=retry,
-        showing=Showing(worked_examples, examples_from or ""),
-        progress=not quiet,
+        examples=ExampleSource(worked_examples, examples_from or ""),
+        bars=Bars(not quiet),
     )
     if as_json:
         print_json({**summary, "out": out})
@@ -177,13 +180,13 @@ def score(
 
     EM, F1 and accuracy over all questions, with 95 % intervals; a missing prediction is wrong.
     """
-    from exsearch.asking import question_file
     from exsearch.data.questions import load_questions
     from exsearch.evaluation.score import (
         compare_predictions,
         load_predictions,
         score_predictions,
     )
+    from exsearch.jobs.inputs import question_file
     from exsearch.show import comparison_text, summary_text
 
     asked = load_questions(question_file(questions), limit)

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 from exsearch.errors import EngineError
 
@@ -47,6 +47,11 @@ class Sampling:
     def is_model(self) -> bool:
         """True where tokens are drawn from the model's own distribution, unchanged."""
         return self.temperature == 1 and self.top_p == 1
+
+    @property
+    def truncates(self) -> bool:
+        """True where some tokens can't be drawn at all: importance weights are then approximate."""
+        return self.temperature == 0 or self.top_p < 1
 
 
 GREEDY = Sampling(temperature=0.0)
@@ -107,11 +112,31 @@ class ChatTokenizer(Protocol):
 
 
 class Engine(Protocol):
-    """A model that generates and scores."""
+    """A model that generates and scores, and that declares what it can do.
+
+    Whether its token ids are the model's own is declared by its tokenizer (`model_ids`).
+
+    Attributes:
+        rows: Sequences that are written side by side; more wait.
+        trains: True where the weights are here: they can be trained on `device` and taken over
+            again by `load_weights`.
+        scores: True where `log_prob` gives log-probs.
+        streams: True where a session tells what is being written before it ends.
+    """
+
+    rows: int
+    trains: bool
+    scores: bool
+    streams: bool
+    device: Any  # a torch device; read only where `trains`
 
     @property
     def tokenizer(self) -> ChatTokenizer:
         """The tokenizer that belongs to the weights."""
+        ...
+
+    def open(self) -> Session:
+        """A batch of its own; the engine may allow only one at a time."""
         ...
 
     def generate(
@@ -121,7 +146,7 @@ class Engine(Protocol):
 
         Raises:
             EngineError: the model could not be run on one of these requests or more.
-            ServerError: the model can't be had at all.
+            ModelServerError: the model can't be had at all.
         """
         ...
 
@@ -146,6 +171,14 @@ class Session(Protocol):
 
     def submit(self, request: Request, sampling: Sampling) -> int:
         """Hand in a request; its ticket. Nothing is run before `step`."""
+        ...
+
+    def cancel(self, ticket: int) -> None:
+        """Take a request back: it gets no reply, and what it held is free."""
+        ...
+
+    def written(self, ticket: int) -> Sequence[int]:
+        """The ids written so far for a request; empty where none are, or the engine can't tell."""
         ...
 
     def step(self) -> list[tuple[int, Generation | EngineError]]:

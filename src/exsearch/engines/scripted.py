@@ -10,9 +10,11 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from exsearch.engines.base import Generation, Request, Sampling
+from exsearch.engines.config import ModelConfig
+from exsearch.engines.session import InTurns
 from exsearch.engines.text import ASSISTANT, END, USER, TextTokenizer, id_bytes
 from exsearch.errors import DataError, EngineError, ModelError
 
@@ -34,7 +36,7 @@ class ScriptedTokenizer(TextTokenizer):
         return b"".join(parts).decode(errors="replace")
 
 
-class ScriptedEngine:
+class ScriptedEngine(InTurns):
     """`Engine` that replies by a script.
 
     Args:
@@ -50,6 +52,9 @@ class ScriptedEngine:
         >>> engine = ScriptedEngine({"Notes:": "Search: Brno", "Query:": "Nothing found."})
     """
 
+    trains, scores, has_server = False, True, False
+    options: ClassVar[tuple[str, ...] | None] = ()
+
     def __init__(
         self, script: Script, answer_log_prob: Callable[[str, str], float] | None = None
     ) -> None:
@@ -58,6 +63,11 @@ class ScriptedEngine:
         pairs = script.items() if isinstance(script, Mapping) else script
         self._rules = [] if callable(pairs) else list(pairs)
         self._answer_log_prob = answer_log_prob
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> ScriptedEngine:
+        """See `EngineKind.from_config`; the model's name is the script file's path."""
+        return cls.from_file(Path(config.name))
 
     @classmethod
     def from_file(cls, path: Path) -> ScriptedEngine:

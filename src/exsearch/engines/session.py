@@ -1,21 +1,28 @@
-"""A session for every engine: its own where it has one, else one that runs in turns.
+"""Turns are a session for an engine that only knows whole batches: all requests end together.
 
-In turns means that all waiting requests are generated in one call, and all end with it. It knows
-nothing of what the requests are for.
+It knows nothing of what the requests are for.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 from exsearch.engines.base import Engine, Generation, Request, Sampling, Session
 from exsearch.errors import EngineError
 
 
-def open_session(engine: Engine) -> Session:
-    """The engine's own session (`engine.open()`), or `Turns` over its `generate`."""
-    own = getattr(engine, "open", None)
-    return own() if own else Turns(engine)
+class InTurns:
+    """What an engine declares that writes whole batches; it adds `generate` and the rest."""
+
+    rows: int = sys.maxsize
+    streams: bool = False
+    device: Any = None
+
+    def open(self: Engine) -> Session:
+        """See `Engine.open`."""
+        return Turns(self)
 
 
 class Turns:
@@ -36,6 +43,14 @@ class Turns:
         self._tickets += 1
         self._waiting.append((self._tickets, request, sampling))
         return self._tickets
+
+    def cancel(self, ticket: int) -> None:
+        """See `Session.cancel`."""
+        self._waiting = [waiting for waiting in self._waiting if waiting[0] != ticket]
+
+    def written(self, ticket: int) -> Sequence[int]:
+        """See `Session.written`; nothing is told before a turn ends."""
+        return ()
 
     def step(self) -> list[tuple[int, Generation | EngineError]]:
         """One call of `generate` for each `Sampling` that waits; see `Session.step`."""

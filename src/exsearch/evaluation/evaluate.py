@@ -9,32 +9,26 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from exsearch.agent.episode import AgentConfig
-from exsearch.agent.format import WorkedExamples
+from exsearch.agent.events import OnEvent
+from exsearch.agent.examples import WorkedExamples
 from exsearch.agent.rollout import rollout
 from exsearch.engines.base import GREEDY, Engine, Sampling
 from exsearch.errors import DataError, EngineError
-from exsearch.evaluation.metrics import (
-    Rules,
-    accuracy,
-    exact_match,
-    f1,
-    recall_by_answer,
-    recall_by_id,
-)
+from exsearch.evaluation.metrics import Judged, Metric, Rules, all_metrics
 from exsearch.evaluation.significance import bootstrap_interval
-from exsearch.records import Question, Trajectory, from_json, to_json
+from exsearch.methods.base import Method
+from exsearch.records import Question, Trajectory
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import in_chunks, write_atomic
+from exsearch.trajectories import TRAJECTORIES_FILE, read_trajectories, to_lines
 
 CHUNK = 100
-TRAJECTORIES = "trajectories.jsonl"
-PREDICTIONS = "predictions.jsonl"
-SUMMARY = "summary.json"
+PREDICTIONS_FILE = "predictions.jsonl"
+SUMMARY_FILE = "summary.json"
 
 
 def evaluate(
@@ -43,7 +37,7 @@ def evaluate(
     retriever: Retriever,
     folder: Path,
     *,
-    agent: AgentConfig,
+    method: Method,
     rules: Rules = "kilt",
     sampling: Sampling = GREEDY,
     seed: int = 0,
@@ -51,7 +45,7 @@ def evaluate(
     retry_malformed: bool = True,
     chunk: int = CHUNK,
     max_error_share: float = 1.0,
-    on_finished: Callable[[int], None] | None = None,
+    on_event: OnEvent | None = None,
 ) -> dict[str, Any]:
     """Answer all questions and score the answers; goes on where an earlier call was killed.
 
@@ -69,19 +63,18 @@ def evaluate(
         if not question.distinct_answers:
             raise DataError(f'question "{question.id}" has no answer to score by: leave it out')
     folder.mkdir(parents=True, exist_ok=True)
-    report = on_finished or (lambda count: None)
 
     def work(asked: Sequence[Question]) -> tuple[Iterator[str], dict[str, Any]]:
         trajectories = rollout(
             asked,
             engine,
             retriever,
-            config=agent,
+            method=method,
             sampling=sampling,
             seed=seed,
             examples=examples,
             retry_malformed=retry_malformed,
-            on_finished=lambda ended: report(len(ended)),
+            on_event=on_event,
         )
         failed = [t for t in trajectories if t.stop_reason.is_error]
         if len(failed) > max_error_share * len(trajectories):
@@ -90,44 +83,37 @@ def evaluate(
                 f"{failed[-1].error}; mend the cause and run the same command again"
             )
         seconds = max(t.seconds for t in trajectories)
-        return (to_json(t) for t in trajectories), {"samples": len(asked), "seconds": seconds}
+        return to_lines(trajectories), {"samples": len(asked), "seconds": seconds}
 
-    file = folder / TRAJECTORIES
+    file = folder / TRAJECTORIES_FILE
     chunks = in_chunks(questions, chunk, file, work)
-    with file.open("rb") as lines:
-        rows = [row(from_json(Trajectory, line), agent.passages, rules) for line in lines]
+    metrics = all_metrics()
+    rows = [row(trajectory, metrics, rules) for trajectory in read_trajectories(file)]
     text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
-    write_atomic(folder / PREDICTIONS, text)
-    summary = summarise(rows)
-    summary["recall_passages_a_search"] = agent.passages
+    write_atomic(folder / PREDICTIONS_FILE, text)
+    summary = summarise(rows, metrics)
     summary["rules"] = rules
     summary["seconds"] = round(sum(c["seconds"] for c in chunks), 3)
-    write_atomic(folder / SUMMARY, json.dumps(summary, indent=1))
+    write_atomic(folder / SUMMARY_FILE, json.dumps(summary, indent=1))
     return summary
 
 
-def row(trajectory: Trajectory, k: int, rules: Rules = "kilt") -> dict[str, Any]:
-    """What one trajectory is worth, as plain values.
+def row(trajectory: Trajectory, metrics: Sequence[Metric], rules: Rules = "kilt") -> dict[str, Any]:
+    """What one trajectory is worth, as plain values: every metric by its name, and what it is of.
 
-    Recall is over the union of what its searches found, k passages each: `recall` by supporting ids
-    (None where the question names none), `answer_recall` by an accepted answer in a passage.
+    A metric is None where it says nothing about the question: recall, where no support is named.
     """
     question = trajectory.question
-    found = trajectory.passages
+    judged = Judged(question, trajectory.answer, trajectory.passages, rules)
     return {
         "id": question.id,
         "question": question.question,
         "answers": list(question.answers),
         "prediction": trajectory.answer,
-        "em": exact_match(trajectory.answer, question.answers),
-        "f1": f1(trajectory.answer, question.answers, rules),
-        "acc": accuracy(trajectory.answer, question.answers),
-        "recall": recall_by_id([p.id for p in found], question.supporting, len(found))
-        if question.supporting
-        else None,
-        "answer_recall": recall_by_answer(found, question.answers, len(found)),
+        **{metric.name: metric.function(judged) for metric in metrics},
         "steps": len(trajectory.steps),
         "queries": [s.query for s in trajectory.steps],
+        "passages_a_search": max((len(s.passages) for s in trajectory.steps), default=0),
         "evidence": [dataclasses.asdict(e) for e in trajectory.evidence],
         "stop_reason": trajectory.stop_reason.value,
         "malformed": trajectory.malformed,
@@ -139,20 +125,26 @@ def row(trajectory: Trajectory, k: int, rules: Rules = "kilt") -> dict[str, Any]
     }
 
 
-def summarise(rows: Sequence[dict[str, Any]], *, seed: int = 0) -> dict[str, Any]:
-    """Means (fractions from 0 to 1) with 95 % bootstrap intervals over questions, and counts."""
-    supported = [r["recall"] for r in rows if r["recall"] is not None]
-    figures = {name: [float(r[name]) for r in rows] for name in ("em", "f1", "acc")}
-    figures["recall_at_k"] = supported
-    figures["answer_recall_at_k"] = [float(r["answer_recall"]) for r in rows]
+def summarise(
+    rows: Sequence[dict[str, Any]], metrics: Sequence[Metric], *, seed: int = 0
+) -> dict[str, Any]:
+    """Means (fractions from 0 to 1) with 95 % bootstrap intervals over questions, and counts.
+
+    A metric that says nothing about some questions has the number of the others as `<name>_n`.
+    """
+    figures = {
+        metric.name: [float(r[metric.name]) for r in rows if r[metric.name] is not None]
+        for metric in metrics
+    }
     intervals = {n: list(bootstrap_interval(v, seed=seed)) for n, v in figures.items() if v}
     malformed = Counter(r["malformed"] for r in rows if r["malformed"])
     return {
         "n": len(rows),
         **{name: _mean(values) for name, values in figures.items()},
-        "recall_n": len(supported),
+        **{f"{name}_n": len(v) for name, v in figures.items() if len(v) < len(rows)},
         "ci95": intervals,
         "steps": _mean([float(r["steps"]) for r in rows]),
+        "passages_a_search": max(r["passages_a_search"] for r in rows) if rows else 0,
         "stop_reasons": dict(Counter(r["stop_reason"] for r in rows)),
         "malformed": dict(malformed),
         "malformed_share": sum(malformed.values()) / len(rows) if rows else 0.0,

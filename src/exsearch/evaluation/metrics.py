@@ -1,5 +1,6 @@
-"""A metric compares one prediction with the accepted answers, or one search with the gold passages.
+"""A metric compares a prediction with the accepted answers, or searches with the gold passages.
 
+`METRICS` names all of them, for evaluations, scoring, tables and the choice of the best iteration.
 The rules are the official ones: KILT's (`eval_downstream.py`), and HotpotQA's where asked. It does
 not average over questions (`score.py`) or judge with a model.
 
@@ -10,15 +11,79 @@ an accepted answer can't be scored, which is a ValueError.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from exsearch.records import Passage
+from exsearch import plugins
+from exsearch.records import Passage, Question
 
 Rules = Literal["kilt", "hotpotqa"]
+
+METRICS = {
+    "em": "exsearch.evaluation.metrics:EM",
+    "f1": "exsearch.evaluation.metrics:F1",
+    "acc": "exsearch.evaluation.metrics:ACCURACY",
+    "recall_at_k": "exsearch.evaluation.metrics:RECALL",
+    "answer_recall_at_k": "exsearch.evaluation.metrics:ANSWER_RECALL",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judged:
+    """What one question came to.
+
+    Attributes:
+        question: The question, with an accepted answer.
+        prediction: What was answered; empty where nothing was.
+        passages: Every passage that was found, each once; None where only answers are judged.
+        rules: Whose rules hold where they differ.
+    """
+
+    question: Question
+    prediction: str
+    passages: Sequence[Passage] | None
+    rules: Rules = "kilt"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure of one question, from 0 to 1.
+
+    Attributes:
+        name: What files, recipes and tables of figures call it.
+        label: What people read.
+        function: The figure; where it is of searches, None for a question that it says nothing
+            about.
+        of_searches: True where it needs the passages found, so that predictions alone have none.
+    """
+
+    name: str
+    label: str
+    function: Callable[[Judged], float | None]
+    of_searches: bool = False
+
+
+def all_metrics(*, searches: bool = True) -> list[Metric]:
+    """The metrics, built in or added by the entry points `exsearch.metrics`.
+
+    Args:
+        searches: False leaves out those that need the passages found.
+    """
+    return [m for m in plugins.find_all(METRICS, "metric") if searches or not m.of_searches]
+
+
+def find_metric(name: str) -> Metric:
+    """The metric with this name.
+
+    Raises:
+        ConfigError: there is none; names the nearest one.
+    """
+    return plugins.find(METRICS, name, "metric")
+
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
@@ -131,3 +196,21 @@ def _f1_words(guess: str, gold: str) -> float:
 def _f1_hotpotqa(guess: str, gold: str) -> float:
     closed = guess in _CLOSED_ANSWERS or gold in _CLOSED_ANSWERS
     return 0.0 if closed and guess != gold else _f1_words(guess, gold)
+
+
+def _recall(judged: Judged) -> float | None:
+    wanted, found = judged.question.supporting, judged.passages
+    return recall_by_id([p.id for p in found or ()], wanted) if wanted else None
+
+
+EM = Metric("em", "EM", lambda j: exact_match(j.prediction, j.question.answers))
+F1 = Metric("f1", "F1", lambda j: f1(j.prediction, j.question.answers, j.rules))
+ACCURACY = Metric("acc", "Acc", lambda j: accuracy(j.prediction, j.question.answers))
+# Over the union of what a question's searches found.
+RECALL = Metric("recall_at_k", "recall", _recall, of_searches=True)
+ANSWER_RECALL = Metric(
+    "answer_recall_at_k",
+    "answer recall",
+    lambda j: recall_by_answer(j.passages or (), j.question.answers),
+    of_searches=True,
+)

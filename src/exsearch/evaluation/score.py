@@ -12,7 +12,7 @@ from typing import Any
 
 from exsearch.data.json_lines import Fields, read_objects
 from exsearch.errors import DataError
-from exsearch.evaluation.metrics import Rules, accuracy, exact_match, f1
+from exsearch.evaluation.metrics import Judged, Rules, all_metrics
 from exsearch.evaluation.significance import bootstrap_interval, paired_bootstrap
 from exsearch.records import Question
 
@@ -51,7 +51,7 @@ def score_predictions(
     """EM, F1 and accuracy over all questions, as shares of 1, with their 95 % intervals.
 
     Returns:
-        `{"n", "em", "f1", "acc", "ci95": {"em": [low, high], "f1": .., "acc": ..}, "missing"}`,
+        `{"n", "em", "f1", "acc", …, "ci95": {"em": [low, high], …}, "missing"}`, a metric each,
         where `missing` counts the questions without a prediction.
 
     Raises:
@@ -79,7 +79,7 @@ def compare_predictions(
     """How much better `predictions` are than `others` on the same questions, by paired bootstrap.
 
     Returns:
-        For each of em, f1 and acc `{"difference", "ci95", "p", "better", "worse"}`: shares of 1,
+        For each metric of an answer `{"difference", "ci95", "p", "better", "worse"}`: shares of 1,
         the two-sided p-value, and the questions on which the first system did better and worse.
 
     Raises:
@@ -106,11 +106,10 @@ def _values(
 ) -> dict[str, list[float]]:
     """Each metric of each question."""
     _check(questions, predictions)
-    guesses = [(predictions.get(q.id, ""), q.answers) for q in questions]
+    judged = [Judged(q, predictions.get(q.id, ""), None, rules) for q in questions]
     return {
-        "em": [exact_match(guess, answers) for guess, answers in guesses],
-        "f1": [f1(guess, answers, rules) for guess, answers in guesses],
-        "acc": [accuracy(guess, answers) for guess, answers in guesses],
+        metric.name: [float(metric.function(j) or 0.0) for j in judged]
+        for metric in all_metrics(searches=False)
     }
 
 

@@ -1,4 +1,97 @@
-"""A retriever finds the passages for a query; this package has those that need no model.
+"""Retrievers find passages at a place: an index folder, which says its own kind, or an address.
 
-It does not read corpora from files (`data/`) and does not decide what to search for (`agent/`).
+`RETRIEVERS` names the kinds; other packages add theirs by entry points in the group
+`exsearch.retrievers`: a `RetrieverKind`. An address `https://…` is of the kind `http`, any other
+`name://…` of the kind `name`.
 """
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from exsearch import plugins
+from exsearch.errors import IndexDamagedError
+from exsearch.records import Passage
+from exsearch.retrievers.base import Retriever, RetrieverKind
+from exsearch.runs import verify_folder
+
+RETRIEVERS = {"bm25": "exsearch.retrievers.bm25:Bm25Retriever"}
+DEFAULT_KIND = "bm25"
+FACTS_FILE = "retriever.json"  # in an index folder: its kind, and what the kind needs to know
+REMEDY = "build it anew with `exsearch index`"
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+
+
+def open_retriever(place: str | Path, *, cache: int = 100_000) -> Retriever:
+    """The retriever at a place, with a cache for repeated queries.
+
+    Args:
+        place: An index folder, or an address such as `http://localhost:8000`.
+        cache: Searches that are remembered; 0 remembers none.
+
+    Raises:
+        IndexDamagedError: no index there, or a damaged one.
+        ConfigError: no such kind of retriever.
+    """
+    retriever = retriever_kind(_kind_at(place)).open(str(place))
+    if not cache:
+        return retriever
+    from exsearch.retrievers.cached import CachedRetriever
+
+    return CachedRetriever(retriever, cache)
+
+
+def build_index(
+    passages: Iterable[Passage],
+    out: Path,
+    *,
+    kind: str = DEFAULT_KIND,
+    progress: bool = True,
+    total: int | None = None,
+) -> int:
+    """Index passages into a folder that `open_retriever` opens; their number.
+
+    Args:
+        passages: The corpus.
+        out: The folder, which is written whole or not at all.
+        kind: The kind of retriever.
+        progress: Whether a terminal shows a progress bar.
+        total: How many passages there are, for the progress bar's remaining time.
+
+    Raises:
+        DataError: passages that can't be indexed.
+        ConfigError: no such kind, or `out` exists and is no index.
+    """
+    return retriever_kind(kind).build(passages, out, progress=progress, total=total)
+
+
+def retriever_kind(name: str) -> RetrieverKind:
+    """The class of the retrievers of a kind.
+
+    Raises:
+        ConfigError: no such kind.
+    """
+    return plugins.find(RETRIEVERS, name, "retriever")
+
+
+def is_address(place: str | Path) -> bool:
+    """True for an address, false for a folder."""
+    return _ADDRESS.match(str(place)) is not None
+
+
+def _kind_at(place: str | Path) -> str:
+    address = _ADDRESS.match(str(place))
+    if address:
+        scheme = address[1].lower()
+        return "http" if scheme == "https" else scheme
+    folder = Path(place)
+    verify_folder(folder, IndexDamagedError, hashes=False, remedy=REMEDY)
+    try:
+        return str(json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{folder}: not an index, its {FACTS_FILE} does not say its kind ({error})"
+        raise IndexDamagedError(f"{message}; {REMEDY}") from None

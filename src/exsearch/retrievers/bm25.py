@@ -15,20 +15,19 @@ from tqdm import tqdm
 
 from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
 from exsearch.records import Passage
+from exsearch.retrievers import FACTS_FILE, REMEDY
 from exsearch.retrievers.analyser import Analyser
 from exsearch.retrievers.bm25_scores import WordTable, compute_scores
 from exsearch.retrievers.passages import PassageStore, write_passages
 from exsearch.retrievers.postings import Postings, save_postings
-from exsearch.runs import new_folder, verify_folder
+from exsearch.runs import MANIFEST, new_folder, sha256_file, verify_folder
 
 K1 = 1.2
 B = 0.75
 TITLE_WEIGHT = 2
 
-_FACTS = "retriever.json"
 _SCORES = "bm25s"
 _VERSION = 1
-_REMEDY = "build it anew with `exsearch index`"
 _HASHED_BYTES = 200_000_000  # a larger index is only checked by size, unless asked
 _QUERY_WORDS = 1024  # a query is cut there, like Lucene's; each word costs time
 
@@ -58,7 +57,7 @@ def build_bm25(
     if not (k1 >= 0 and 0 <= b <= 1 and title_weight >= 0):
         given = f"k1={k1}, b={b}, title_weight={title_weight}"
         raise ConfigError(f"{given}: expected k1 >= 0, 0 <= b <= 1, title_weight >= 0")
-    ours = (out / _FACTS).is_file() or (out / _SCORES).is_dir()  # also a damaged one
+    ours = (out / FACTS_FILE).is_file() or (out / _SCORES).is_dir()  # also a damaged one
     if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is no index; name another folder")
     analyser = analyser or Analyser()
@@ -78,7 +77,7 @@ def build_bm25(
             save_postings(folder / _SCORES, words.vocab, scores, k1, b)
         facts = {"kind": "bm25", "version": _VERSION, "passages": len(words)}
         facts |= {"title_weight": title_weight, "analyser": analyser.settings()}
-        (folder / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         return len(words)
 
 
@@ -90,9 +89,10 @@ class Bm25Retriever:
         >>> [passage.title for passage in retriever.search(["Who wrote Dune?"], k=5)[0]]
     """
 
-    def __init__(self, postings: Postings, store: PassageStore, analyser: Analyser):
+    def __init__(self, postings: Postings, store: PassageStore, analyser: Analyser, identity: str):
         self._postings = postings
         self._store = store
+        self._identity = identity
         self.analyser = analyser
 
     @classmethod
@@ -108,26 +108,46 @@ class Bm25Retriever:
         if hashes is None:
             size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
             hashes = size < _HASHED_BYTES
-        verify_folder(path, IndexDamagedError, hashes=hashes, remedy=_REMEDY)
+        verify_folder(path, IndexDamagedError, hashes=hashes, remedy=REMEDY)
         try:
-            facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
+            facts = json.loads((path / FACTS_FILE).read_text(encoding="utf-8"))
             if facts["kind"] != "bm25" or facts["version"] != _VERSION:
                 raise ValueError(f"kind {facts['kind']!r}, version {facts['version']}")
             analyser = Analyser(**facts["analyser"])
-            retriever = cls(Postings(path / _SCORES), PassageStore(path), analyser)
+            identity = f"sha256:{sha256_file(path / MANIFEST)}"
+            retriever = cls(Postings(path / _SCORES), PassageStore(path), analyser, identity)
             if not facts["passages"] == len(retriever) == retriever._postings.passages:
                 raise ValueError("its files do not belong together")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            message = f"{path}: not an index that this exsearch can read ({error}); {_REMEDY}"
+            message = f"{path}: not an index that this exsearch can read ({error}); {REMEDY}"
             raise IndexDamagedError(message) from error
         return retriever
 
     def __len__(self) -> int:
         return len(self._store)
 
-    def passage(self, passage_id: str) -> Passage | None:
-        """The passage with this id, without a score; None where there is none."""
-        return self._store.find(passage_id)
+    @classmethod
+    def build(
+        cls,
+        passages: Iterable[Passage],
+        out: Path,
+        *,
+        progress: bool = True,
+        total: int | None = None,
+    ) -> int:
+        """See `RetrieverKind.build`; `build_bm25` has more settings."""
+        return build_bm25(passages, out, progress=progress, total=total)
+
+    def identity(self) -> str:
+        """The hash of the index's manifest, which names every file's."""
+        return self._identity
+
+    def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
+        """See `Retriever.fetch`."""
+        try:
+            return [self._store.find(id_) for id_ in ids]
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise RetrieverError(f"a passage can't be read: {error}; {REMEDY}") from error
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """The best k passages a query, best first; of equal scores the earlier in the corpus.
@@ -146,7 +166,7 @@ class Bm25Retriever:
         try:
             return [self._search_one(query, k) for query in queries]
         except (OSError, ValueError, KeyError, IndexError) as error:
-            raise RetrieverError(f"the BM25 search failed: {error}; {_REMEDY}") from error
+            raise RetrieverError(f"the BM25 search failed: {error}; {REMEDY}") from error
 
     def _search_one(self, query: str, k: int) -> list[Passage]:
         words = self.analyser.words(query)[:_QUERY_WORDS]

@@ -52,6 +52,14 @@ class CachedRetriever:
             self.hits += len(queries) - len(missing)
         return [list(known[query]) for query in queries]
 
+    def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
+        """See `Retriever.fetch`; nothing is kept of it."""
+        return self.inner.fetch(ids)
+
+    def identity(self) -> str:
+        """The inner retriever's: a cache changes nothing that is found."""
+        return self.inner.identity()
+
     def _recall(self, queries: Sequence[str], k: int) -> dict[str, tuple[Passage, ...]]:
         known = {}
         with self._lock:

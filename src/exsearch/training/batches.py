@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from exsearch.engines.prefixes import Span, shared
+from exsearch.models.prefixes import Span, shared
 from exsearch.records import WeightedTrajectory
 
 
@@ -106,10 +106,10 @@ def micro_batches(sequences: Sequence[TrainingSequence], budget: int) -> Iterato
         ids, positions = np.zeros(size, np.int64), np.zeros(size, np.int64)
         weights, predictors = np.zeros(size), np.zeros(size, np.int64)
         for s, span in zip(chosen, spans, strict=True):
-            ids[span.path] = s.input_ids
-            positions[span.path] = np.arange(len(s.input_ids))
-            weights[span.path] += s.loss_weights
-            predictors[span.path[1:]] = span.path[:-1]
+            ids[span.all_places] = s.input_ids
+            positions[span.all_places] = np.arange(len(s.input_ids))
+            weights[span.all_places] += s.loss_weights
+            predictors[span.all_places[1:]] = span.all_places[:-1]
         at = np.flatnonzero(weights)
         sources = tuple(dict.fromkeys(name for s in chosen for name in s.sources))
         yield MicroBatch(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from exsearch.errors import ModelError
+from exsearch.models.settings import ModelSettings, write_model_settings
 from exsearch.runs import is_complete, new_folder, verify_folder
 from exsearch.training.recipe import MStepConfig
 
-SETTINGS_FILE = "exsearch.json"
 ADAPTER_FILE = "adapter_config.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "training_state.json"
@@ -90,15 +90,19 @@ def adapter_base(folder: Path) -> Path | None:
 
 
 def save_model(
-    model: Any, tokenizer_folder: str | Path, folder: Path, settings: Mapping[str, Any]
+    model: Any, tokenizer_folder: str | Path, folder: Path, settings: ModelSettings
 ) -> None:
     """Write a model and its tokenizer as a complete folder with a manifest.
 
-    `settings` is how the model was trained to be asked; it goes into `exsearch.json`.
+    Args:
+        model: A transformers model, or one with a PEFT adapter.
+        tokenizer_folder: Where its tokenizer is.
+        folder: Where to write.
+        settings: How the model was trained to be asked.
     """
     with new_folder(folder) as out:
         _save_model(model, tokenizer_folder, out)
-        (out / SETTINGS_FILE).write_text(json.dumps(settings, indent=1))
+        write_model_settings(settings, out)
 
 
 def _save_model(model: Any, tokenizer_folder: str | Path, out: Path) -> None:

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from exsearch.agent.episode import AgentConfig, answer_ids
+from exsearch.agent.episode import answer_ids
+from exsearch.agent.events import OnEvent
 from exsearch.agent.rollout import rollout
 from exsearch.config import check_least, check_share
 from exsearch.engines.base import Engine, Sampling, TooLongError
-from exsearch.errors import RunError, TrainingError
+from exsearch.errors import TrainingError
 from exsearch.evaluation.metrics import exact_match
-from exsearch.records import Question, Trajectory, WeightedTrajectory, from_json, to_json
+from exsearch.methods.base import Method
+from exsearch.records import Question, Trajectory, WeightedTrajectory
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import in_chunks
 from exsearch.training.weights import Weighting, importance_weights
+from exsearch.trajectories import to_lines
 
 _SCORED_TOGETHER = 32  # trajectories: few enough that the cache still holds the first of them
 
@@ -36,10 +39,11 @@ class EStepConfig:
         samples: K, trajectories a question.
         temperature: Sampling temperature; other than 1 needs `proposal_correction` to be exact.
         top_p: Nucleus truncation; below 1 the weights are approximate even when corrected.
-        weighting: See `weights.importance_weights`.
-        weight_temperature: τ of the weights.
+        weighting: How a question's samples share its weight; see `weights.importance_weights`.
+        weight_temperature: τ, by which scores are divided before they become weights.
         length_normalized: a_k as a mean over answer tokens instead of a sum (not the method).
-        proposal_correction: Multiply w_k by p(z|x)/q(z|x) (`method.md`, E-step).
+        proposal_correction: Multiply w_k by p(z|x)/q(z|x), as the trajectory itself records them
+            (`method.md`, E-step). Where it was drawn from the model, that is 1.
         chunk: Questions sampled together and committed as one.
         max_error_share: Above this share of failed searches or calls the run stops.
     """
@@ -73,7 +77,8 @@ def weigh(
 ) -> list[WeightedTrajectory]:
     """Score the gold answers after each trajectory and turn the scores into weights.
 
-    Failed samples (`*_error`) are dropped; the others of a question make up its K.
+    Failed samples (`*_error`) are dropped; the others of a question make up its K. What a
+    trajectory was drawn from is read from its own log p and log q, never from `config`.
 
     Args:
         trajectories: In any order; a question's samples are found by its id.
@@ -160,13 +165,12 @@ def _set_weights(
 ) -> None:
     group = [scored[i] for i in members]
     trajectories = [item.trajectory for item in group]
-    corrected = config.proposal_correction and not config.sampling.is_model
     weights = importance_weights(
         [item.answer_log_prob for item in group],
         weighting=config.weighting,
         temperature=config.weight_temperature,
         log_ratios=[t.latent_log_prob - t.latent_proposal_log_prob for t in trajectories]
-        if corrected
+        if config.proposal_correction
         else None,
         correct=[exact_match(t.answer, t.question.answers) == 1 for t in trajectories],
     )
@@ -180,18 +184,18 @@ def sample_and_weigh(
     retriever: Retriever,
     file: Path,
     config: EStepConfig,
-    agent: AgentConfig,
+    method: Method,
     *,
     seed: int,
     iteration: int,
-    on_finished: Callable[[int], None] | None = None,
+    on_event: OnEvent | None = None,
 ) -> list[dict[str, Any]]:
     """Run the E-step over all questions, chunk by chunk, into a file of JSON lines.
 
     Chunks already committed are not sampled again (`runs.in_chunks`). A question without answers
-    gives plain trajectories, without weights, and so does an engine without token ids; training has
-    none of those. Times are in the chunks' facts alone, so that the file is the same bytes however
-    often the work was stopped.
+    gives plain trajectories, without weights, and so does an engine without token ids or scores;
+    training has none of those. Times are in the chunks' facts alone, so that the file is the same
+    bytes however often the work was stopped.
 
     Returns:
         For each chunk: samples, failed samples, seconds spent on sampling and on scoring.
@@ -204,21 +208,17 @@ def sample_and_weigh(
         start = time.perf_counter()
         scorer = _Scorer(engine, config)
 
-        def ended(trajectories: Sequence[Trajectory]) -> None:
-            scorer.take(trajectories)
-            if on_finished:
-                on_finished(len(trajectories))
-
         trajectories = rollout(
             chunk,
             engine,
             retriever,
             samples=config.samples,
-            config=agent,
+            method=method,
             sampling=config.sampling,
             seed=seed,
             iteration=iteration,
-            on_finished=ended,
+            on_finished=scorer.take,
+            on_event=on_event,
         )
         errors = [t for t in trajectories if t.stop_reason.is_error]
         if len(errors) > config.max_error_share * len(trajectories):
@@ -236,7 +236,7 @@ def sample_and_weigh(
             "scoring_seconds": round(scorer.seconds, 3),
         }
         plain = [dataclasses.replace(t, seconds=0.0) for t in plain]
-        return (to_json(item) for item in (*weighted, *plain)), facts
+        return to_lines([*weighted, *plain]), facts
 
     return in_chunks(questions, config.chunk, file, work)
 
@@ -252,7 +252,11 @@ class _Scorer:
 
     def weighable(self, trajectory: Trajectory) -> bool:
         """True where there is an answer to score, and token ids to score it after."""
-        return self._engine.tokenizer.model_ids and bool(trajectory.question.distinct_answers)
+        if not (self._engine.scores and self._engine.tokenizer.model_ids):
+            return False
+        # A method may answer without asking the model.
+        called = bool(trajectory.calls) or trajectory.stop_reason.is_error
+        return called and bool(trajectory.question.distinct_answers)
 
     def take(self, ended: Sequence[Trajectory]) -> None:
         """Take in trajectories that have just ended."""
@@ -269,56 +273,3 @@ class _Scorer:
         self._waiting = []
         self.seconds += time.perf_counter() - start
         return self._scored
-
-
-class WeightedFile(Sequence[WeightedTrajectory]):
-    """The weighted trajectories of an E-step's file, each read when it is asked for.
-
-    Only where its lines begin is held in memory, so more questions take hardly more of it.
-
-    Raises:
-        RunError: no such file, or (when it is read) a damaged line.
-    """
-
-    def __init__(self, file: Path):
-        try:
-            self._lines = file.open("rb")
-        except OSError as error:
-            raise RunError(f"{file}: can't be read ({error.strerror})") from None
-        self._file, self._starts = file, [0]
-        for line in self._lines:
-            self._starts.append(self._starts[-1] + len(line))
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> WeightedTrajectory: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[WeightedTrajectory]: ...
-
-    def __getitem__(self, index: int | slice) -> WeightedTrajectory | list[WeightedTrajectory]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        self._lines.seek(self._starts[index])
-        try:
-            return from_json(WeightedTrajectory, self._lines.readline())
-        except ValueError as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(f"{self._file}:{index + 1}: damaged ({reason})") from None
-
-    def __del__(self) -> None:
-        if lines := getattr(self, "_lines", None):
-            lines.close()
-
-
-def by_question(items: Sequence[WeightedTrajectory]) -> list[list[WeightedTrajectory]]:
-    """Weighted trajectories in groups of one question each, in the order of first appearance."""
-    groups: dict[str, list[WeightedTrajectory]] = {}
-    for item in items:
-        groups.setdefault(item.trajectory.question.id, []).append(item)
-    return list(groups.values())

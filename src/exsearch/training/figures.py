@@ -15,8 +15,14 @@ from exsearch.records import WeightedTrajectory
 from exsearch.training.weights import effective_sample_size, objective_estimate
 
 
-def e_step_figures(items: Iterable[WeightedTrajectory]) -> dict[str, Any]:
-    """Objective, effective sample size, scores of the sampled answers, counts and tokens."""
+def e_step_figures(items: Iterable[WeightedTrajectory], *, corrected: bool) -> dict[str, Any]:
+    """Objective, effective sample size, EM and F1 of the sampled answers, counts and tokens.
+
+    Args:
+        items: The E-step's result.
+        corrected: Whether weights were multiplied by p(z|x)/q(z|x).
+    """
+    exact = True  # as far as the records tell
     samples: dict[str, list[tuple[float, float, float]]] = {}  # of a question: a_k, w_k, EM
     f1_scores: list[float] = []
     steps: list[float] = []
@@ -25,6 +31,7 @@ def e_step_figures(items: Iterable[WeightedTrajectory]) -> dict[str, Any]:
     malformed: Counter[str] = Counter()
     for item in items:
         t = item.trajectory
+        exact &= t.has_exact_weight and (corrected or t.drawn_from_model)
         em = float(exact_match(t.answer, t.question.answers))
         samples.setdefault(t.question.id, []).append((item.answer_log_prob, item.weight, em))
         f1_scores.append(f1(t.answer, t.question.answers))
@@ -56,6 +63,7 @@ def e_step_figures(items: Iterable[WeightedTrajectory]) -> dict[str, Any]:
         "malformed": dict(malformed),
         "output_tokens": counts["output_tokens"],
         "prompt_tokens": counts["prompt_tokens"],
+        "weights_exact": exact,
         "mean_best_answer_log_prob": _mean([m for s in scores if (m := max(s)) > -math.inf]),
     }
 

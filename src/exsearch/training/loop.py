@@ -10,18 +10,19 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from exsearch.config import to_plain
+from exsearch.agent.events import counting_ends
 from exsearch.engines.base import Engine
 from exsearch.errors import ConfigError, TrainingError
 from exsearch.evaluation.evaluate import evaluate
-from exsearch.records import Question, WeightedTrajectory, to_json
+from exsearch.models.settings import ModelSettings
+from exsearch.progress import Bars
+from exsearch.records import Question, WeightedTrajectory
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import is_complete, write_atomic
 from exsearch.training.checkpoint import (
@@ -31,19 +32,17 @@ from exsearch.training.checkpoint import (
     save_model,
     save_training,
 )
-from exsearch.training.e_step import WeightedFile, by_question, sample_and_weigh
+from exsearch.training.e_step import sample_and_weigh
 from exsearch.training.figures import e_step_figures
 from exsearch.training.interrupt import SavedOnInterrupt
 from exsearch.training.journal import Journal
 from exsearch.training.m_step import m_step, new_optimizer
 from exsearch.training.recipe import EStepConfig, MStepConfig, Recipe
-from exsearch.training.warm_up import WarmUpData, check_prompts, read_examples, warm_up_data
+from exsearch.training.stages import START, WARM_UP, RunFolder, Stage, iteration_name
+from exsearch.training.teacher import teach
+from exsearch.training.warm_up import WarmUpData, check_prompts, warm_up_data
 from exsearch.training.weights import objective_estimate
-
-BEST_FILE = "best.json"
-METRICS_FILE = "metrics.jsonl"
-TRAJECTORIES = "trajectories.jsonl"
-TEACHER_FILE = "teacher.jsonl"
+from exsearch.trajectories import WeightedFile, by_question, to_lines
 
 
 class Loop:
@@ -52,12 +51,14 @@ class Loop:
     Args:
         recipe: What to do.
         folder: The run's folder.
-        train, dev: Questions with answers.
+        train: Questions to learn from; those without answers are left out.
+        dev: Questions to choose the best iteration by.
         retriever: Answers sub-queries.
         engine: Samples and scores; starts with the weights in `start`.
-        start: Folder of the model to start from.
+        start: The folder or id of the model to start from.
         device: Where the M-step trains.
-        progress: False hides the progress bars.
+        open_teacher: Opens the teacher's engine, where the recipe has a teacher.
+        bars: Shows how far each stage is.
     """
 
     def __init__(
@@ -71,13 +72,14 @@ class Loop:
         engine: Engine,
         start: str | Path,
         device: torch.device,
-        progress: bool = True,
+        open_teacher: Callable[[], Engine] | None = None,
+        bars: Bars,
     ):
-        self.recipe, self.folder = recipe, folder
+        self.recipe, self.run_folder, self.bars = recipe, RunFolder(folder), bars
         self.retriever, self.engine, self.device = retriever, engine, device
+        self.open_teacher = open_teacher
         self.model = self._loaded = str(start)  # newest weights; those that the engine holds
-        self.progress = progress
-        self.journal = Journal(folder / METRICS_FILE)
+        self.journal = Journal(self.run_folder.metrics)
         self.train = [q for q in train if q.distinct_answers]
         random.Random(recipe.seed).shuffle(self.train)
         dev = [q for q in dev if q.distinct_answers]
@@ -92,17 +94,17 @@ class Loop:
             TrainingError: a loss is not finite, no question carries signal, too many failures.
             KeyboardInterrupt: after Ctrl-C; the state is saved.
         """
-        finished = self.folder / BEST_FILE
+        finished = self.run_folder.best
         if finished.exists():  # models that were not kept must not be trained again
             return json.loads(finished.read_text())
-        stages = ["start"]
+        stages = [START]
         pool = self.train
         if self.recipe.warm_up.examples or self.recipe.warm_up.file:
-            stages = ["warm_up"]
+            stages = [WARM_UP]
             pool = self._warm_up()
         self._measure(stages[0])
         for iteration in range(1, self.recipe.gem.iterations + 1):
-            stages.append(f"iteration-{iteration:02d}")
+            stages.append(iteration_name(iteration))
             self._iterate(stages[-1], iteration, pool)
             self._measure(stages[-1])
             if self._out_of_patience(stages):
@@ -111,14 +113,14 @@ class Loop:
 
     def _warm_up(self) -> list[Question]:
         """Supervised fine-tuning; the train questions that it did not use."""
-        config, stage = self.recipe.warm_up, self._stage("warm_up")
-        file = stage / TRAJECTORIES
-        if not file.exists():
+        config, stage = self.recipe.warm_up, self._stage(WARM_UP)
+        if not stage.trajectories.exists():
             if config.file:
-                items, left_out = read_examples(Path(config.file)), {}
-                check_prompts(items, Path(config.file), self.recipe.agent, self.engine.tokenizer)
+                items, left_out = list(WeightedFile(Path(config.file))), {}
+                tokenizer = self.engine.tokenizer
+                check_prompts(items, Path(config.file), self.recipe.method, tokenizer)
             else:
-                data = self._warm_up_data(stage / TEACHER_FILE)
+                data = self._warm_up_data(stage)
                 items, left_out = data.items, {k: len(v) for k, v in data.left_out.items()}
             if not items:
                 raise TrainingError(
@@ -126,61 +128,62 @@ class Loop:
                     f"support is found, or a teacher's right answer; left out: {left_out}); set "
                     "warm_up.examples=0 to start without"
                 )
-            self.journal.log("warm_up", "data", examples=len(items), left_out=left_out)
-            write_atomic(file, "".join(to_json(i) + "\n" for i in items))
-        items = WeightedFile(file)
-        self._m_step("warm_up", items, config)
+            self.journal.log(WARM_UP, "data", examples=len(items), left_out=left_out)
+            write_atomic(stage.trajectories, "".join(f"{line}\n" for line in to_lines(items)))
+        items = WeightedFile(stage.trajectories)
+        self._m_step(WARM_UP, items, config)
         used = {i.trajectory.question.id for i in items}
         return [q for q in self.train if q.id not in used]
 
-    def _warm_up_data(self, teacher_file: Path) -> WarmUpData:
+    def _warm_up_data(self, stage: Stage) -> WarmUpData:
         config, teacher = self.recipe.warm_up, self.recipe.teacher
-        tokenizer, agent = self.engine.tokenizer, self.recipe.agent
+        tokenizer, method = self.engine.tokenizer, self.recipe.method
         if config.source == "teacher" and teacher:
-            from exsearch.training.teacher import teach
-
-            with self._bar("warm_up teacher", config.examples, "example") as bar:
+            assert self.open_teacher is not None
+            with self.bars.open("warm_up teacher", config.examples, "example") as bar:
                 return teach(
                     self.train,
                     teacher,
+                    self.open_teacher,
                     self.retriever,
                     tokenizer,
-                    agent,
+                    method,
                     examples=config.examples,
-                    file=teacher_file,
+                    file=stage.taught,
+                    seed=self.recipe.seed,
                     on_example=bar.update,
                 )
         return warm_up_data(
             self.train,
             self.retriever,
             tokenizer,
-            agent,
+            method,
             examples=config.examples,
             missing_support=config.missing_support,
         )
 
-    def _iterate(self, stage: str, iteration: int, pool: Sequence[Question]) -> None:
-        config, folder = self.recipe.e_step, self._stage(stage)
+    def _iterate(self, name: str, iteration: int, pool: Sequence[Question]) -> None:
+        config, stage = self.recipe.e_step, self._stage(name)
         if not pool:
             raise ConfigError(
                 f"warm-up used all {len(self.train)} train questions and none is left for the "
                 "E-step: lower warm_up.examples, or name a larger data.train"
             )
         chosen = window(pool, config.questions or len(pool), iteration)
-        file = folder / TRAJECTORIES
-        if not is_complete(folder / "model"):
-            self._e_step(stage, chosen, file, config, self.recipe.seed, iteration)
-        items = WeightedFile(file)
+        if not is_complete(stage.model):
+            seed = self.recipe.seed
+            self._e_step(name, chosen, stage.trajectories, config, seed, iteration)
+        items = WeightedFile(stage.trajectories)
         if all(i.weight == 0 for i in items):
             raise TrainingError(
-                f"{stage}: no sampled trajectory reached an answer, so none has a weight; warm up "
+                f"{name}: no sampled trajectory reached an answer, so none has a weight; warm up "
                 "first (warm_up.examples), or start from a model that follows the format"
             )
-        self._m_step(stage, items, self.recipe.m_step)
+        self._m_step(name, items, self.recipe.m_step)
 
     def _e_step(
         self,
-        stage: str,
+        name: str,
         questions: Sequence[Question],
         file: Path,
         config: EStepConfig,
@@ -189,90 +192,95 @@ class Loop:
         event: str = "e_step",
     ) -> WeightedFile:
         self._use(self.model)
-        with self._bar(f"{stage} {event}", len(questions) * config.samples, "trajectory") as bar:
+        total = len(questions) * config.samples
+        with self.bars.open(f"{name} {event}", total, "trajectory") as bar:
             chunks = sample_and_weigh(
                 questions,
                 self.engine,
                 self.retriever,
                 file,
                 config,
-                self.recipe.agent,
+                self.recipe.method,
                 seed=seed,
                 iteration=iteration,
-                on_finished=bar.update,
+                on_event=counting_ends(bar.update),
             )
         items = WeightedFile(file)
         totals = {k: round(sum(c[k] for c in chunks), 3) for k in chunks[0] if k != "bytes"}
-        exact = config.sampling.is_model or (config.proposal_correction and config.top_p == 1)
-        self.journal.log(stage, event, **e_step_figures(items), **totals, weights_exact=exact)
+        figures = e_step_figures(items, corrected=config.proposal_correction)
+        self.journal.log(name, event, **figures, **totals)
         return items
 
-    def _m_step(self, stage: str, items: Sequence[WeightedTrajectory], config: MStepConfig) -> None:
-        """Fine-tune from the newest weights into `<stage>/model`, unless that is there."""
-        done, checkpoint = self._stage(stage) / "model", self._stage(stage) / "checkpoint"
-        if not is_complete(done):
-            resumed = is_complete(checkpoint)
-            model = load_trainable(checkpoint if resumed else self.model, config, self.device)
+    def _m_step(self, name: str, items: Sequence[WeightedTrajectory], config: MStepConfig) -> None:
+        """Fine-tune from the newest weights into the stage's model, unless that is there."""
+        stage = self._stage(name)
+        if not is_complete(stage.model):
+            resumed = is_complete(stage.checkpoint)
+            model = load_trainable(stage.checkpoint if resumed else self.model, config, self.device)
             optimizer = new_optimizer(model, config)
-            first = load_training(optimizer, checkpoint) if resumed else 0
-            with self._bar(f"{stage} m_step", None, "token") as bar, SavedOnInterrupt() as stop:
+            first = load_training(optimizer, stage.checkpoint) if resumed else 0
+            with (
+                self.bars.open(f"{name} m_step", None, "token") as bar,
+                SavedOnInterrupt() as stop,
+            ):
                 saved = time.monotonic()
 
                 def on_step(figures: dict[str, float]) -> None:
                     nonlocal saved
-                    step, total = int(figures["step"]), int(figures["steps"])
+                    step, total = int(figures["step"]), int(figures["optimizer_steps"])
                     bar.set_postfix_str(f"step {step}/{total}, loss {figures['loss']:.3f}")
                     bar.total = round(bar.n + figures["tokens"]) * (total - first) // (step - first)
                     bar.update(figures["tokens"])
                     # Journal first: a kill between the two repeats the step, and it is logged once.
                     values = {k: v for k, v in figures.items() if k != "step"}
-                    self.journal.log(stage, "step", step=step, **values)
+                    self.journal.log(name, "step", step=step, **values)
                     due = time.monotonic() - saved >= self.recipe.gem.checkpoint_seconds
                     if stop.wanted or (due and step < total):
-                        save_training(model, optimizer, step, self.model, checkpoint)
+                        save_training(model, optimizer, step, self.model, stage.checkpoint)
                         saved = time.monotonic()
                     stop.check()
 
-                seed = f"{self.recipe.seed}/{stage}"
+                seed = f"{self.recipe.seed}/{name}"
                 summary = m_step(
                     model, optimizer, items, config, seed=seed, first_step=first, on_step=on_step
                 )
-            settings = {
-                "agent": to_plain(self.recipe.agent),
-                "system_prompt": self.recipe.model.system_prompt,
-                "chat_template_kwargs": self.recipe.model.chat_template_kwargs,
-            }
-            self.journal.log(stage, "m_step", **{**summary, "resumed_at_step": first})
-            save_model(model, self.model, done, settings)
+            self.journal.log(name, "m_step", **{**summary, "resumed_at_step": first})
+            save_model(model, self.model, stage.model, self._asked_as)
             del model, optimizer
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        self.model = str(done)
+        shutil.rmtree(stage.checkpoint, ignore_errors=True)
+        self.model = str(stage.model)
 
-    def _measure(self, stage: str) -> None:
+    @property
+    def _asked_as(self) -> ModelSettings:
+        model = self.recipe.model
+        return ModelSettings(self.recipe.method, model.system_prompt, model.chat_template_kwargs)
+
+    def _measure(self, name: str) -> None:
         """Dev figures, and the objective on the fixed probe set, of the newest weights."""
-        gem, folder = self.recipe.gem, self._stage(stage)
-        if self.dev and not self.journal.find(stage, "dev"):
+        gem, stage = self.recipe.gem, self._stage(name)
+        if self.dev and not self.journal.find(name, "dev"):
             self._use(self.model)
-            with self._bar(f"{stage} dev", len(self.dev), "question") as bar:
+            with self.bars.open(f"{name} dev", len(self.dev), "question") as bar:
                 summary = evaluate(
                     self.dev,
                     self.engine,
                     self.retriever,
-                    folder / "dev",
-                    agent=self.recipe.agent,
+                    stage.dev,
+                    method=self.recipe.method,
                     max_error_share=self.recipe.e_step.max_error_share,
-                    on_finished=bar.update,
+                    on_event=counting_ends(bar.update),
                 )
-            self.journal.log(stage, "dev", **summary)
-        if gem.probe_questions and not self.journal.find(stage, "objective"):
+            self.journal.log(name, "dev", **summary)
+        if gem.probe_questions and not self.journal.find(name, "objective"):
             config = EStepConfig(samples=gem.probe_samples, chunk=self.recipe.e_step.chunk)
             probe = self.train[-gem.probe_questions :]
-            file = folder / "probe.jsonl"
             # The same questions, K and seeds at every stage: only the weights differ.
-            items = self._e_step(stage, probe, file, config, self.recipe.seed + 1, 0, "probe")
+            items = self._e_step(
+                name, probe, stage.probe, config, self.recipe.seed + 1, 0, event="probe"
+            )
             scores = [[i.answer_log_prob for i in g] for g in by_question(items)]
             mean, error = objective_estimate(scores)
-            self.journal.log(stage, "objective", mean=mean, standard_error=error)
+            self.journal.log(name, "objective", mean=mean, standard_error=error)
 
     def _out_of_patience(self, stages: Sequence[str]) -> bool:
         patience = self.recipe.gem.patience
@@ -281,44 +289,37 @@ class Loop:
 
     def _best(self, stages: Sequence[str]) -> str | None:
         found = {s: e for s in stages if (e := self.journal.find(s, "dev"))}
+        by = self.recipe.gem.select_by
         # max keeps the first of equals: the earlier stage, which has seen less training
-        return max(found, key=lambda s: found[s][self.recipe.gem.select_by]) if found else None
+        return max(found, key=lambda s: found[s][by] or 0.0) if found else None
 
     def _name_best(self, stages: Sequence[str]) -> dict[str, Any]:
         best = self._best(stages) or stages[-1]
-        own = self.folder / best / "model"
-        model = f"{best}/model" if is_complete(own) else self.recipe.model.name
+        own = self._stage(best).model
         result = {
             "stage": best,
-            "model": model,
+            "model": f"{best}/{own.name}" if is_complete(own) else self.recipe.model.name,
             "selected_by": f"dev {self.recipe.gem.select_by}",
             "dev": self.journal.find(best, "dev"),
         }
         # First: a finished run never trains again the models that are then deleted.
-        write_atomic(self.folder / BEST_FILE, json.dumps(result, indent=1))
+        write_atomic(self.run_folder.best, json.dumps(result, indent=1))
         if not self.recipe.gem.keep_models:
-            kept = {self.folder / stage / "model" for stage in (best, stages[-1])}
+            kept = {self._stage(name).model for name in (best, stages[-1])}
             kept |= {base for model in kept if (base := adapter_base(model))}
             kept = {model.resolve() for model in kept}
-            for model in (self.folder / stage / "model" for stage in stages):
+            for model in (self._stage(name).model for name in stages):
                 if model.resolve() not in kept:
                     shutil.rmtree(model, ignore_errors=True)
         return result
 
-    def _stage(self, name: str) -> Path:
-        folder = self.folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    def _stage(self, name: str) -> Stage:
+        return self.run_folder.stage(name)
 
     def _use(self, model: str) -> None:
         if self._loaded != model:
             self.engine.load_weights(Path(model))
             self._loaded = model
-
-    def _bar(self, description: str, total: int | None, unit: str) -> Any:
-        return tqdm(
-            total=total, desc=description, unit=f" {unit}", disable=not self.progress, mininterval=1
-        )
 
 
 def window(pool: Sequence[Question], size: int, iteration: int) -> list[Question]:

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from exsearch.engines.attention import PassOnly, check_packable, packed_attention, packed_logits
 from exsearch.engines.base import random_key
 from exsearch.errors import TrainingError
+from exsearch.models.attention import PassOnly, check_packable, packed_attention, packed_logits
 from exsearch.records import WeightedTrajectory
 from exsearch.training.batches import (
     MicroBatch,
@@ -36,7 +36,7 @@ from exsearch.training.recipe import MStepConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Selection:
+class Usable:
     """The questions that an M-step learns from, and how many it does not.
 
     Attributes:
@@ -52,7 +52,7 @@ class Selection:
     hopeless: int
 
 
-def select(items: Sequence[WeightedTrajectory], min_log_likelihood: float) -> Selection:
+def usable_questions(items: Sequence[WeightedTrajectory], min_log_likelihood: float) -> Usable:
     """Leave out questions without signal and hopeless ones; reads each trajectory once."""
     groups: dict[str, list[int]] = {}
     weight: dict[str, float] = {}
@@ -64,7 +64,7 @@ def select(items: Sequence[WeightedTrajectory], min_log_likelihood: float) -> Se
         best[name] = max(best.get(name, -math.inf), item.answer_log_prob)
     signal = [name for name in groups if weight[name] > 0]
     hopeful = [name for name in signal if best[name] >= min_log_likelihood]
-    return Selection(
+    return Usable(
         [groups[name] for name in hopeful],
         sum(weight[name] for name in hopeful) / max(1, len(hopeful)),
         len(groups) - len(signal),
@@ -119,7 +119,7 @@ def steps_total(questions: int, config: MStepConfig) -> int:
 
 def learning_rate(step: int, total: int, config: MStepConfig) -> float:
     """The rate of optimizer step `step` (from 0) of `total`: linear rise, then cosine to 0."""
-    rise = max(1, round(config.warm_up_share * total))
+    rise = max(1, round(config.rise_share * total))
     if step < rise:
         return config.learning_rate * (step + 1) / rise
     share = (step - rise) / max(1, total - rise)
@@ -143,8 +143,8 @@ def m_step(
         optimizer: From `new_optimizer`, or as it was when an earlier call stopped.
         weighted: The E-step's output, in any order; a `WeightedFile` stays on disk.
         config: Rates and limits.
-        seed: Of the order of questions.
-        first_step: Steps already taken, in a resumed run.
+        seed: Decides the order of questions.
+        first_step: Optimizer steps already taken, in a resumed run.
         on_step: Called after each optimizer step with its figures.
 
     Returns:
@@ -155,9 +155,9 @@ def m_step(
         ModelError: a model whose layers can't be packed (see `check_packable`).
     """
     config = config or MStepConfig()
-    selection = select(weighted, config.min_log_likelihood)
-    mean_tokens = mean_loss_tokens(weighted[i] for group in selection.questions for i in group)
-    total = steps_total(len(selection.questions), config)
+    usable = usable_questions(weighted, config.min_log_likelihood)
+    mean_tokens = mean_loss_tokens(weighted[i] for group in usable.questions for i in group)
+    total = steps_total(len(usable.questions), config)
     device = next(model.parameters()).device
     accelerator = Accelerator(
         mixed_precision="bf16" if device.type == "cuda" else "no", cpu=device.type == "cpu"
@@ -167,9 +167,9 @@ def m_step(
     check_packable(model.eval())
     model.train()
     # A share: what is negligible among `likelihood` weights is far smaller than elsewhere.
-    threshold = config.min_weight * selection.weight
+    threshold = config.min_weight * usable.weight
     start, figures = time.perf_counter(), _Figures()
-    for step, questions in enumerate(_steps(selection.questions, config, seed)):
+    for step, questions in enumerate(_steps(usable.questions, config, seed)):
         if step < first_step:
             continue
         items = [weighted[i] for group in questions for i in group]
@@ -187,15 +187,15 @@ def m_step(
             )
         if on_step:
             on_step({
-                "step": step + 1, "steps": total, "loss": loss, "learning_rate": rate,
+                "step": step + 1, "optimizer_steps": total, "loss": loss, "learning_rate": rate,
                 "grad_norm": gradient, "tokens": tokens,
             })  # fmt: skip
     model.eval()
     return {
-        "questions": len(selection.questions),
-        "without_signal": selection.no_signal,
-        "hopeless": selection.hopeless,
-        "steps": total,
+        "questions": len(usable.questions),
+        "without_signal": usable.no_signal,
+        "hopeless": usable.hopeless,
+        "optimizer_steps": total,
         "mean_loss_tokens": mean_tokens,
         **dataclasses.asdict(figures),
         "seconds": round(time.perf_counter() - start, 3),

@@ -7,48 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Literal
 
-from exsearch.agent.episode import AgentConfig
-from exsearch.config import check_least, check_share
-from exsearch.engines.endpoint_config import EndpointConfig
+from exsearch.config import check_least, check_share, renamed
+from exsearch.engines.config import ModelConfig
+from exsearch.engines.server.config import EndpointConfig
 from exsearch.errors import ConfigError
+from exsearch.evaluation.metrics import find_metric
+from exsearch.methods import MethodField, open_method
+from exsearch.retrievers import DEFAULT_KIND
 from exsearch.training.e_step import EStepConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The model to start from and how it is run.
-
-    Attributes:
-        name: `smollm2-135m`, a Hugging Face id, a folder, or a finished run; with engine `openai`
-            the server's own name for the model.
-        engine: `transformers`, `vllm`, `openai`, `scripted`, or a name that another package
-            registered.
-        device: `auto`, `cpu` or `cuda`.
-        batch_size: Sequences decoded together, or requests under way at once.
-        token_budget: Prompt tokens in one pass; 0 suits the device.
-        system_prompt: None keeps the chat template's own; empty saves its tokens.
-        chat_template_kwargs: Variables for the chat template.
-        base_url: Of the server, for engine `openai` alone; such as `http://localhost:8000/v1`.
-        api_key_env: Environment variable with the server's key; it may be unset.
-        engine_options: The engine's own settings (`docs/engines.md`); `transformers` takes
-            `cache_tokens`.
-    """
-
-    name: str = "smollm2-135m"
-    engine: str = "transformers"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size: int = 64
-    token_budget: int = 0
-    system_prompt: str | None = None
-    chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
-    base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
-    engine_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_least(self, batch_size=1, token_budget=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +30,20 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RetrieverConfig:
-    """What answers sub-queries: an index folder, or one built from `data.corpus` in the run."""
+    """What answers sub-queries.
 
-    kind: str = "bm25"
+    Attributes:
+        kind: The kind of index that is built from `data.corpus`, where `index` names none.
+        index: An index folder, which says its own kind, or the address of a search server.
+        cache: Searches that are remembered; 0 remembers none.
+    """
+
+    kind: str = DEFAULT_KIND
     index: str | None = None
     cache: int = 100_000
+
+    def __post_init__(self) -> None:
+        check_least(self, cache=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,19 +51,19 @@ class GemConfig:
     """The loop: iterations of E-step and M-step.
 
     Attributes:
-        iterations: At most so many.
-        patience: Stop after so many iterations without a better dev score; 0 never does.
-        select_by: The dev figure by which the best iteration is chosen.
+        iterations: The most iterations that are run.
+        patience: Stop after so many iterations without a better dev figure; 0 never does.
+        select_by: The metric on dev questions by which the best iteration is chosen.
         dev_questions: Dev questions evaluated after each iteration; 0 takes all.
         probe_questions: Train questions of the fixed set on which the objective is estimated.
-        probe_samples: K of that estimate.
-        checkpoint_seconds: Time between two checkpoints within an M-step.
+        probe_samples: K, samples a question, of that estimate.
+        checkpoint_seconds: Seconds between two checkpoints within an M-step.
         keep_models: Keep every iteration's model, or only the best and the newest.
     """
 
     iterations: int = 2
     patience: int = 0
-    select_by: Literal["em", "f1", "acc"] = "f1"
+    select_by: str = "f1"
     dev_questions: int = 0
     probe_questions: int = 0
     probe_samples: int = 4
@@ -97,6 +74,7 @@ class GemConfig:
         check_least(
             self, iterations=0, patience=0, dev_questions=0, probe_questions=0, probe_samples=1
         )
+        find_metric(self.select_by)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,26 +82,27 @@ class MStepConfig:
     """How a model is fine-tuned; optimizer and schedule start anew each time.
 
     Attributes:
-        learning_rate: Peak, reached after `warm_up_share` of the steps, then cosine to 0.
+        learning_rate: The highest rate, reached after `rise_share` of the optimizer steps; from
+            there it falls to 0 as a cosine.
         epochs: Passes over the questions.
         questions_per_step: Questions in one optimizer step.
-        token_budget: Tokens in one pass; gradients add up over a step.
-        warm_up_share: Of the steps, with a linearly rising rate.
+        token_budget: Tokens in one pass; gradients add up over an optimizer step.
+        rise_share: The share of the optimizer steps in which the rate rises, linearly.
         max_grad_norm: Gradients are clipped to this norm.
-        weight_decay: Of AdamW.
+        weight_decay: AdamW's weight decay.
         min_log_likelihood: A question whose best a_k is below this is left out.
         min_weight: Sequences with less than this share of a question's mean total weight (1 for
             most weightings) are left out, and their mass is logged.
         gradient_checkpointing: Less memory for about a third more time.
         lora_rank: 0 fine-tunes all weights; above 0 trains a LoRA adapter of this rank.
-        lora_alpha: Scale of the adapter.
+        lora_alpha: The adapter's scale, times its rank.
     """
 
     learning_rate: float = 2e-6
     epochs: int = 1
     questions_per_step: int = 8
     token_budget: int = 2048
-    warm_up_share: float = 0.1
+    rise_share: float = renamed("warm_up_share", default=0.1)
     max_grad_norm: float = 1.0
     weight_decay: float = 0.0
     min_log_likelihood: float = -math.inf
@@ -135,7 +114,7 @@ class MStepConfig:
     def __post_init__(self) -> None:
         check_least(self, learning_rate=0, epochs=1, questions_per_step=1, token_budget=1)
         check_least(self, weight_decay=0, min_weight=0, lora_rank=0, lora_alpha=1)
-        check_share(self, "warm_up_share")
+        check_share(self, "rise_share")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,11 +123,12 @@ class WarmUpConfig(MStepConfig):
 
     Attributes:
         examples: Trajectories to train on; 0 leaves warm-up out.
-        source: Where they come from: a question's own `decomposition`, or the `[teacher]`.
+        source: Where the trajectories come from: a question's own `decomposition`, or the
+            `[teacher]`.
         missing_support: Where a search does not bring the support, or shows of it no more than what
             stands before the answer: `leave_out` the question, or let the record say that `nothing`
             was found.
-        file: Weighted trajectories that exist (see `exsearch rollout`), instead of either.
+        file: A file of weighted trajectories (see `exsearch rollout`) to take instead.
     """
 
     learning_rate: float = 1e-4
@@ -164,17 +144,28 @@ class WarmUpConfig(MStepConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TeacherConfig(EndpointConfig):
-    """Where the teacher is, and how it is asked; the other settings are `EndpointConfig`'s.
+    """Who the teacher is, and how it is asked; the other settings are `EndpointConfig`'s.
 
     Attributes:
         keep: `correct` keeps trajectories that searched and whose own answer is an exact match;
             `all` keeps every one that reached an answer.
+        engine: What runs the teacher: `openai` asks the service at `base_url`; any other engine
+            (`transformers`, `vllm`, …) runs `model` here.
+        device: `auto`, `cpu` or `cuda`, where it runs here.
     """
 
     keep: Literal["correct", "all"] = "correct"
+    engine: str = "openai"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
     role = "teacher"
     settings = "the [teacher] settings"
+
+    def __post_init__(self) -> None:
+        if self.engine == "openai":
+            super().__post_init__()
+        elif not self.model:
+            raise ConfigError("teacher.model is missing: it names the model that teaches")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,10 +173,17 @@ class Recipe:
     """One training run.
 
     Attributes:
-        name: Of the run's folder, where no other is named.
-        seed: Of the order of questions and of all sampling.
-        warm_up: With `examples` above 0 the run starts with supervised fine-tuning.
-        teacher: Needed where `warm_up.source` is `teacher`.
+        name: The name of the run's folder, where no other is given.
+        seed: Decides the order of questions and all sampling.
+        model: What is trained, and how it is run.
+        data: Passages and questions.
+        retriever: What answers sub-queries.
+        method: How questions are answered.
+        warm_up: Supervised fine-tuning before the first iteration.
+        e_step: How trajectories are sampled and weighed.
+        m_step: How the model is fine-tuned on them.
+        gem: How often, and what is measured between.
+        teacher: A stronger model, needed where `warm_up.source` is `teacher`.
 
     Raises:
         ConfigError: the teacher is missing, or the M-step can't train what warm-up makes.
@@ -196,7 +194,7 @@ class Recipe:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     retriever: RetrieverConfig = dataclasses.field(default_factory=RetrieverConfig)
-    agent: AgentConfig = dataclasses.field(default_factory=AgentConfig)
+    method: MethodField = renamed("agent", default_factory=open_method)
     warm_up: WarmUpConfig = dataclasses.field(default_factory=WarmUpConfig)
     e_step: EStepConfig = dataclasses.field(default_factory=EStepConfig)
     m_step: MStepConfig = dataclasses.field(default_factory=MStepConfig)

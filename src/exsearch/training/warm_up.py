@@ -1,7 +1,7 @@
 """Warm-up data are trajectories made from a question's own decomposition, searched for real.
 
 Each hop becomes a sub-query, the retriever answers it as it will answer the searcher, and the
-record holds the hop's fact. The targets are the searcher's own format; no model is involved.
+record holds the hop's fact. The searcher itself writes the calls (`replay`); no model is involved.
 """
 
 from __future__ import annotations
@@ -12,37 +12,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from exsearch.agent.episode import AgentConfig, Episode, answer_ids
-from exsearch.agent.format import (
-    ANSWER_FRAME,
-    Answer,
-    Search,
-    render_record,
-    render_select,
-    render_thought,
-    shown_text,
-)
+from exsearch.agent.episode import answer_ids, begin
+from exsearch.agent.replay import UnreplayableError, replay
 from exsearch.engines.base import ChatTokenizer
-from exsearch.errors import DataError
+from exsearch.errors import ConfigError, DataError
 from exsearch.evaluation.metrics import normalize
+from exsearch.methods.base import Method
+from exsearch.methods.format import shown_text
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import (
-    Call,
-    CallKind,
     Evidence,
     Hop,
     Passage,
     Question,
+    Step,
     Trajectory,
     WeightedTrajectory,
-    from_json,
 )
 from exsearch.retrievers.base import Retriever
 
 _REFERENCE = re.compile(r"#(\d+)")
-_NO_IDS = (
-    "the trajectory carries no token ids, so nothing can be learned from it; sample with --engine "
-    "transformers"
-)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -52,6 +41,12 @@ class WarmUpData:
 
     items: list[WeightedTrajectory]
     left_out: dict[str, list[str]]
+
+
+def example(trajectory: Trajectory, tokenizer: ChatTokenizer) -> WeightedTrajectory:
+    """A trajectory to learn from as it stands: weight 1, and its question's first gold answer."""
+    target = answer_ids(trajectory.question.distinct_answers[0], tokenizer)
+    return WeightedTrajectory(trajectory, 1.0, (0.0,), (target,))
 
 
 def hops(question: Question) -> tuple[Hop, ...]:
@@ -70,139 +65,107 @@ def warm_up_data(
     questions: Sequence[Question],
     retriever: Retriever,
     tokenizer: ChatTokenizer,
-    agent: AgentConfig,
+    method: Method,
     *,
     examples: int,
     missing_support: Literal["leave_out", "nothing"] = "leave_out",
 ) -> WarmUpData:
     """Up to `examples` pseudo-trajectories, from the first questions that give one.
 
+    Args:
+        questions: With decompositions; one without is left out.
+        retriever: Answers the sub-queries.
+        tokenizer: Spells what the model is to write.
+        method: The searcher, with the settings it will have.
+        examples: Trajectories wanted.
+        missing_support: What to do where the support is not found or not shown: leave the question
+            out, or have the record say that nothing was found.
+
     Raises:
+        ConfigError: another method: decompositions are steps of the searcher alone.
         RetrieverError: a search failed.
     """
+    if not isinstance(method, SearcherMethod):
+        raise ConfigError(
+            f"decompositions make examples for the method searcher, not {method.name}: take "
+            'warm_up.source = "teacher", or a warm_up.file'
+        )
     items: list[WeightedTrajectory] = []
     left_out: dict[str, list[str]] = {}
     for question in questions:
         if len(items) >= examples:
             break
-        try:
-            made = _trajectory(question, retriever, tokenizer, agent, missing_support)
-        except _UnreadableError:
-            made = "does not read back"
-        if isinstance(made, str):
-            left_out.setdefault(made, []).append(question.id)
+        steps = _steps(question, retriever, method, missing_support)
+        if isinstance(steps, str):
+            left_out.setdefault(steps, []).append(question.id)
             continue
-        target = answer_ids(question.distinct_answers[0], tokenizer)
-        items.append(WeightedTrajectory(made, 1.0, (0.0,), (target,)))
+        try:
+            made = replay(question, steps, question.distinct_answers[0], method, tokenizer)
+        except UnreplayableError:
+            left_out.setdefault("does not read back", []).append(question.id)
+        else:
+            items.append(example(made, tokenizer))
     return WarmUpData(items, left_out)
 
 
-def read_examples(file: Path) -> list[WeightedTrajectory]:
-    """The weighted trajectories of a file that exists already, such as `exsearch rollout` writes.
-
-    Raises:
-        DataError: the file can't be read, or a line of it is no weighted trajectory.
-    """
-    items: list[WeightedTrajectory] = []
-    try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    item = from_json(WeightedTrajectory, line)
-                except ValueError as error:
-                    message = f"not a weighted trajectory: {_why_not(line, error)}"
-                    raise DataError(message, file=file, line=number) from None
-                if not item.trajectory.trainable:
-                    raise DataError(_NO_IDS, file=file, line=number)
-                items.append(item)
-    except OSError as error:
-        raise DataError(f"can't be read: {error.strerror}", file=file) from None
-    return items
-
-
 def check_prompts(
-    items: Sequence[WeightedTrajectory], file: Path, agent: AgentConfig, tokenizer: ChatTokenizer
+    items: Sequence[WeightedTrajectory], file: Path, method: Method, tokenizer: ChatTokenizer
 ) -> None:
-    """Make sure that trajectories were sampled with this model's tokens and this agent's wording.
+    """Make sure that trajectories were sampled with this model's tokens and this method's wording.
 
     Raises:
-        DataError: one was not, so that its ids would mean something else.
+        DataError: one was not, so that its ids would mean something else; or it has no ids.
     """
     for number, item in enumerate(items, start=1):
-        asked = Episode(item.trajectory.question, 0, agent, tokenizer).prompt_ids()
-        if item.trajectory.calls[0].prompt_ids != asked:
+        trajectory = item.trajectory
+        if not trajectory.trainable:
+            raise DataError(
+                "the trajectory carries no token ids, so nothing can be learned from it; sample "
+                "with --engine transformers",
+                file=file,
+                line=number,
+            )
+        episode = begin(trajectory.question, method, tokenizer)
+        if trajectory.method != method.name or (
+            episode.ask and trajectory.calls[0].prompt_ids != episode.prompt_ids()
+        ):
             raise DataError(
                 "the trajectory was sampled from a model with other tokens, or with another system "
-                "prompt or wording; sample it with this recipe's [model] and [agent]",
+                "prompt, method or wording; sample it with this recipe's [model] and [method]",
                 file=file,
                 line=number,
             )
 
 
-def _why_not(line: bytes, error: ValueError) -> str:
-    try:
-        from_json(Trajectory, line)
-    except ValueError:
-        return str(error).splitlines()[0]
-    return "it has no weight: its question has no answers, or its engine gives no token ids"
-
-
-def _trajectory(
-    question: Question,
-    retriever: Retriever,
-    tokenizer: ChatTokenizer,
-    agent: AgentConfig,
-    missing_support: str,
-) -> Trajectory | str:
-    """The pseudo-trajectory, or why there is none."""
+def _steps(
+    question: Question, retriever: Retriever, method: SearcherMethod, missing_support: str
+) -> list[Step] | str:
+    """The steps that the decomposition describes, searched for real; or why there are none."""
     plan = hops(question)
     if not question.distinct_answers:
         return "no answer"
     if not plan:
         return "no decomposition"
-    if len(plan) > agent.max_steps:
+    if len(plan) > method.max_steps:
         return "more hops than max_steps"
-    episode = Episode(question, 0, agent, tokenizer)
     short: list[str] = []
+    steps: list[Step] = []
     for hop in plan:
         query = _fill(hop.question, short)
         short.append(hop.answer_short or hop.answer)
-        _say(episode, render_thought(Search(query)))
-        passages = retriever.search([query], agent.passages)[0]
-        support = _support(hop, passages, agent.passage_words)
+        passages = tuple(retriever.search([query], method.passages)[0])
+        support = _support(hop, passages, method.passage_words)
         if support is None and missing_support == "leave_out":
             return "support not found"
+        selected = None
+        if method.select and passages:
+            selected = (support.id,) if support else ()
         evidence = None
         if support:
-            shown = shown_text(support, agent.passage_words)
+            shown = shown_text(support, method.passage_words)
             evidence = Evidence(_fact(hop, query, support.title, shown), (support.id,))
-        episode.found(passages)
-        if episode.kind is CallKind.SELECT:
-            _say(episode, render_select([support.id] if support else [], passages))
-        if episode.kind is CallKind.RECORD:
-            _say(episode, render_record(evidence, episode.shown))
-    answer = question.distinct_answers[0]
-    forced = episode.kind is CallKind.ANSWER
-    text = render_thought(Answer(answer))
-    _say(episode, text.removeprefix(ANSWER_FRAME) if forced else text)
-    return episode.trajectory()
-
-
-def written(episode: Episode, text: str) -> Call:
-    """The episode's next call with a given text in the model's place; it has no log-probs."""
-    ids = (*episode.tokenizer.encode(text), episode.tokenizer.end_id)
-    return Call(episode.kind, episode.prompt_ids(), ids)
-
-
-class _UnreadableError(ValueError):
-    """An annotated text is no action of the format: a blank sub-question, say."""
-
-
-def _say(episode: Episode, text: str) -> None:
-    """Take in an annotated output."""
-    episode.take(written(episode, text), finished=True)
-    if episode.malformed:
-        raise _UnreadableError(f"{text!r} reads back as {episode.malformed}")
+        steps.append(Step(query, passages, selected, evidence))
+    return steps
 
 
 def _fill(question: str, short_answers: Sequence[str]) -> str:

@@ -1,0 +1,68 @@
+"""An event tells one thing that happened in an episode, as it happens.
+
+The events of an episode tell all of it: what each call wrote, what was searched and found, what was
+recorded, and how it ended. Progress displays, servers and pages read nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from enum import StrEnum
+
+from exsearch.records import CallKind, Passage, Step, StopReason
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    BEGUN = "begun"  # a call of the model begins; again with the same number where it is retried
+    TEXT = "text"  # what the call has written so far, all of it
+    SEARCH = "search"  # a query goes to the retriever
+    PASSAGES = "passages"  # what the search found
+    EVIDENCE = "evidence"  # a step is complete, with what was recorded
+    ANSWER = "answer"
+    END = "end"  # nothing follows
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """One event of an episode.
+
+    Attributes:
+        kind: What happened.
+        episode: The number that `Runner.add` gave; no two episodes of a runner share it.
+        id: The trajectory's id; the same question asked twice at once has it twice.
+        at: Seconds since 1970.
+        call: The number of the call (`begun`, `text`) among the episode's calls, from 0.
+        action: What the call is for (`begun`, `text`).
+        text: What was written so far (`text`), the query (`search`), the answer (`answer`), or what
+            went wrong (`end`; empty where nothing did).
+        passages: What was found, best first (`passages`).
+        step: The finished step (`evidence`).
+        stop_reason: Why the episode ended (`end`); None where it was cancelled.
+    """
+
+    kind: EventKind
+    episode: int
+    id: str
+    at: float
+    call: int | None = None
+    action: CallKind | None = None
+    text: str = ""
+    passages: tuple[Passage, ...] = ()
+    step: Step | None = None
+    stop_reason: StopReason | None = None
+
+
+OnEvent = Callable[[Event], None]
+
+
+def counting_ends(count: Callable[[int], object]) -> OnEvent:
+    """A listener that calls `count(1)` at each end, for a progress bar."""
+
+    def listen(event: Event) -> None:
+        if event.kind is EventKind.END:
+            count(1)
+
+    return listen

@@ -1,0 +1,135 @@
+"""A replay turns steps and an answer in text into the calls that a method would have made.
+
+The text is spelled in a given tokenizer's ids, without log-probs: nothing was sampled. So warm-up
+data, worked examples and a teacher's trajectories are written by the method itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from exsearch.agent.episode import Episode, begin
+from exsearch.agent.examples import WorkedExamples
+from exsearch.engines.base import ChatTokenizer, Message
+from exsearch.methods.base import Answer, Ask, Method
+from exsearch.methods.format import Search, render_record, render_select, render_thought
+from exsearch.records import Call, CallKind, Question, Step, Trajectory
+
+_THOUGHTS = (CallKind.THINK, CallKind.ANSWER)
+
+
+class UnreplayableError(ValueError):
+    """Steps that this method can't have made, or a text that does not read back."""
+
+
+def replay(
+    question: Question,
+    steps: Sequence[Step],
+    answer: str,
+    method: Method,
+    tokenizer: ChatTokenizer,
+    *,
+    within_limits: bool = False,
+) -> Trajectory:
+    """The trajectory in which a method makes these steps and gives this answer.
+
+    Args:
+        question: What is asked.
+        steps: The searches with what they found and what was recorded.
+        answer: What is answered.
+        method: Says which calls that takes, and their prompts.
+        tokenizer: Spells them.
+        within_limits: Whether a text that takes more tokens than its call allows is refused.
+
+    Raises:
+        UnreplayableError: the method makes fewer or more searches, or a text is no action of its
+            format.
+    """
+    trajectory, calls = _replayed(question, steps, answer, method, tokenizer)
+    for call, (ask, text) in zip(trajectory.calls, calls, strict=True):
+        if within_limits and len(call.output_ids) > ask.max_tokens:
+            raise UnreplayableError(f"{text!r} takes more than {ask.max_tokens} tokens")
+    return trajectory
+
+
+def worked_examples(
+    trajectories: Sequence[Trajectory], method: Method, tokenizer: ChatTokenizer
+) -> WorkedExamples:
+    """Earlier turns for an untrained model: one thought and one call of each other kind from each.
+
+    The first trajectory shows how to begin, the last how to end, those between what to ask next.
+
+    Args:
+        trajectories: Solved questions; their steps and answers are replayed.
+        method: The method that is asked.
+        tokenizer: Any.
+
+    Raises:
+        UnreplayableError: a trajectory has no answer, or can't be replayed; or the method's prompts
+            go on from one another, so that there is no place for examples.
+    """
+    turns: dict[CallKind, list[Message]] = {}
+    for n, trajectory in enumerate(trajectories):
+        if not trajectory.answer:
+            raise UnreplayableError(f"trajectory {trajectory.id!r} has no answer to show")
+        _, calls = _replayed(
+            trajectory.question, trajectory.steps, trajectory.answer, method, tokenizer
+        )
+        if any(ask.goes_on for ask, _ in calls):
+            raise UnreplayableError("worked examples need a method whose prompts are new chats")
+        thoughts = [call for call in calls if call[0].kind in _THOUGHTS]
+        at = (
+            0 if n == 0 else len(thoughts) - 1 if n == len(trajectories) - 1 else len(thoughts) // 2
+        )
+        for kind in _THOUGHTS:
+            turns.setdefault(kind, []).extend(_turns(*thoughts[at]))
+        for kind in (CallKind.SELECT, CallKind.RECORD):
+            if others := [call for call in calls if call[0].kind is kind]:
+                turns.setdefault(kind, []).extend(_turns(*others[n % len(others)]))
+    return WorkedExamples({kind: tuple(messages) for kind, messages in turns.items()})
+
+
+def _turns(ask: Ask, reply: str) -> list[Message]:
+    said = f"{ask.forced}{reply}"
+    return [Message(role="user", content=ask.prompt), Message(role="assistant", content=said)]
+
+
+def _replayed(
+    question: Question, steps: Sequence[Step], answer: str, method: Method, tokenizer: ChatTokenizer
+) -> tuple[Trajectory, list[tuple[Ask, str]]]:
+    """The trajectory, and its calls as text."""
+    episode = begin(question, method, tokenizer)
+    calls: list[tuple[Ask, str]] = []
+    while episode.stop_reason is None:
+        done = len(episode.steps)
+        step = steps[done] if done < len(steps) else None
+        if episode.ask is not None:
+            calls.append((episode.ask, _reply(episode.ask, step, answer)))
+            _say(episode, calls[-1][1])
+        elif step is not None:
+            episode.found(step.passages)
+        else:
+            raise UnreplayableError(f"method {method.name} searches more often than the steps")
+    if len(episode.steps) < len(steps):
+        raise UnreplayableError(f"method {method.name} searches less often than the steps")
+    return episode.trajectory(), calls
+
+
+def _reply(ask: Ask, step: Step | None, answer: str) -> str:
+    """What the model would have written."""
+    if ask.kind is CallKind.RECORD and step is not None:
+        return render_record(step.evidence, step.shown)
+    if ask.kind is CallKind.SELECT and step is not None:
+        return render_select(step.selected_ids or (), step.passages)
+    action = Answer(answer)
+    if ask.kind is CallKind.THINK and step is not None:
+        action = Search(step.query)
+    return render_thought(action).removeprefix(ask.forced)
+
+
+def _say(episode: Episode, text: str) -> None:
+    assert episode.ask is not None
+    ids = (*episode.tokenizer.encode(text), episode.tokenizer.end_id)
+    episode.take(Call(episode.ask.kind, episode.prompt_ids(), ids), finished=True)
+    if episode.malformed:
+        raise UnreplayableError(f"{text!r} reads back as {episode.malformed}")

@@ -1,0 +1,328 @@
+"""A runner runs episodes side by side: calls share the engine's passes, and searches a batch.
+
+Episodes come at any time (`add`), go on together (`step`) and can be taken back (`cancel`). A bad
+generation or a failed search ends its own episode and leaves the others alone. A runner belongs to
+one thread; it neither weighs nor trains.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from exsearch.agent.episode import Episode
+from exsearch.agent.events import Event, EventKind, OnEvent
+from exsearch.engines.base import (
+    Engine,
+    Generation,
+    Request,
+    Sampling,
+    TooLongError,
+    random_key,
+)
+from exsearch.errors import EngineError, RetrieverError
+from exsearch.methods.base import Look
+from exsearch.records import Call, Passage, StopReason, Trajectory
+from exsearch.retrievers.base import Retriever
+
+
+@dataclasses.dataclass(eq=False)
+class _Entry:
+    """An episode in the runner's hands, and where it stands."""
+
+    number: int
+    episode: Episode
+    sampling: Sampling
+    added: float
+    ticket: int | None = None  # in the engine's session, while a call is under way
+    prompt_ids: tuple[int, ...] = ()  # of that call, as it will be recorded
+    written: int = 0  # tokens of that call that were told of
+    steps: int = 0  # finished steps that were told of
+
+
+class Runner:
+    """Runs episodes over one engine and one retriever; leave it with `close`, or as a context.
+
+    A search has the time of one step of the engine, and is waited for after it: so it never depends
+    on who was faster which sequences share a batch, and with that the last bits of their floats.
+
+    Args:
+        engine: Writes the tokens. Other work on it between two steps is fine, another session not.
+        retriever: Answers the queries, in batches, on a thread of the runner's own.
+        sampling: The distribution of tokens, where `add` names none; by default the model's own.
+        seed: Decides all randomness, with `iteration`, the question's id and the sample's number.
+        iteration: Which weights are in the engine; kept in the trajectory.
+        retry_malformed: Sample a malformed generation once more. Never in an E-step: a retry
+            changes the proposal, and the weights would no longer be right.
+        on_event: Called with each event, from within `step`, `cancel` and `add`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        retriever: Retriever,
+        *,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        iteration: int = 0,
+        retry_malformed: bool = False,
+        on_event: OnEvent | None = None,
+    ):
+        self._engine, self._session = engine, engine.open()
+        self._searches = _Searches(retriever)
+        self._sampling = sampling or Sampling()
+        self._stream, self._iteration = (seed, iteration), iteration
+        self._retry_malformed, self._on_event = retry_malformed, on_event
+        self._numbers = itertools.count()
+        self._waiting: dict[int, _Entry] = {}
+        self._open: dict[int, _Entry] = {}
+        self._asked: dict[int, _Entry] = {}  # by the session's ticket
+        self._to_search: list[_Entry] = []
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take back what is under way, and let the search thread end."""
+        self._on_event = None
+        for number in [*self._waiting, *self._open]:
+            self.cancel(number)
+        self._searches.close()
+
+    def __len__(self) -> int:
+        """Episodes that were added and have neither ended nor been cancelled."""
+        return len(self._waiting) + len(self._open)
+
+    def add(self, episode: Episode, sampling: Sampling | None = None) -> int:
+        """Take in an episode at its first move; its number. It begins with the next `step`.
+
+        Only as many are open as the engine can write: the fewer are, the more of their prefixes
+        stay in its cache.
+        """
+        entry = _Entry(
+            next(self._numbers), episode, sampling or self._sampling, time.perf_counter()
+        )
+        self._waiting[entry.number] = entry
+        return entry.number
+
+    def cancel(self, number: int) -> bool:
+        """Take an episode back; false where it has ended already.
+
+        Its row and cache are free at once, its search after the next step at the latest.
+        """
+        entry = self._waiting.pop(number, None) or self._open.pop(number, None)
+        if entry is None:
+            return False
+        if entry.ticket is not None:
+            self._session.cancel(entry.ticket)
+            del self._asked[entry.ticket]
+        if entry in self._to_search:
+            self._to_search.remove(entry)
+        entry.episode.close()
+        self._tell(entry, EventKind.END, text="cancelled")
+        return True
+
+    def step(self) -> dict[int, Trajectory]:
+        """Go on by one pass of the engine; the trajectories that ended, by number.
+
+        Raises:
+            EngineError: the engine could not be run, for any episode; the runner is over then.
+            ModelServerError: the model's server can't be used at all; the same.
+        """
+        for number in list(itertools.islice(self._waiting, max(0, self._rows_left()))):
+            self._open[number] = self._waiting.pop(number)
+            self._go_on(self._open[number])
+        if not self._open:
+            return {}
+        self._write()
+        for entry, found in self._searches.collect():
+            if entry.number in self._open:  # not cancelled meanwhile
+                self._take_found(entry, found)
+        self._searches.begin(self._to_search)
+        self._to_search = []
+        ended = [e for e in self._open.values() if e.episode.stop_reason is not None]
+        return {entry.number: self._end(entry) for entry in ended}
+
+    def _rows_left(self) -> int:
+        return self._engine.rows - len(self._open)
+
+    def _go_on(self, entry: _Entry) -> None:
+        """Hand in the episode's next move, unless it has ended."""
+        episode = entry.episode
+        for step in episode.steps[entry.steps :]:
+            entry.steps += 1
+            self._tell(entry, EventKind.EVIDENCE, step=step)
+        if episode.stop_reason is not None:
+            return
+        if episode.look is not None:
+            self._to_search.append(entry)
+            self._tell(entry, EventKind.SEARCH, text=episode.look.query)
+            return
+        assert episode.ask is not None
+        entry.prompt_ids, entry.written = episode.prompt_ids(), 0
+        seen = episode.prompt_ids(hinted=True) if episode.ask.hint else entry.prompt_ids
+        place = (episode.question.id, episode.sample, len(episode.calls), episode.retries)
+        request = Request(seen, episode.ask.max_tokens, random_key(*self._stream, *place))
+        # A retry is drawn at temperature 1: a greedy one would be the same again.
+        sampling = Sampling() if episode.retrying else entry.sampling
+        entry.ticket = self._session.submit(request, sampling)
+        self._asked[entry.ticket] = entry
+        self._tell_call(entry, EventKind.BEGUN)
+
+    def _write(self) -> None:
+        """One pass of the engine, and what it ended."""
+        if not self._session.busy:
+            return
+        replies = self._session.step()
+        if self._on_event and self._engine.streams:
+            for ticket, entry in self._asked.items():
+                ids = self._session.written(ticket)
+                if len(ids) > entry.written:
+                    entry.written = len(ids)
+                    self._tell_call(entry, EventKind.TEXT, entry.episode.tokenizer.decode(ids))
+        for ticket, reply in self._unhinted(replies):
+            entry = self._asked.pop(ticket)
+            entry.ticket = None
+            self._take_reply(entry, reply)
+            self._go_on(entry)
+
+    def _unhinted(
+        self, replies: Sequence[tuple[int, Generation | EngineError]]
+    ) -> Sequence[tuple[int, Generation | EngineError]]:
+        """The replies; what was drawn with a hint in view has its log p under the plain prompt."""
+        done = list(replies)
+        hinted = [
+            (n, self._asked[ticket].prompt_ids, reply)
+            for n, (ticket, reply) in enumerate(done)
+            if isinstance(reply, Generation) and _has_hint(self._asked[ticket].episode)
+        ]
+        if hinted:
+            scores = self._engine.log_prob(
+                [prompt for _, prompt, _ in hinted], [reply.output_ids for _, _, reply in hinted]
+            )
+            for (n, _, reply), log_probs in zip(hinted, scores, strict=True):
+                done[n] = done[n][0], dataclasses.replace(reply, log_probs=log_probs)
+        return done
+
+    def _take_reply(self, entry: _Entry, reply: Generation | EngineError) -> None:
+        episode = entry.episode
+        assert episode.ask is not None
+        if isinstance(reply, EngineError):
+            # What it wrote itself made it too long: no failure then, but a sample out of tokens.
+            outgrown = isinstance(reply, TooLongError) and episode.calls
+            reason = StopReason.MAX_TOKENS if outgrown else StopReason.ENGINE_ERROR
+            episode.fail(reason, str(reply))
+            return
+        if self._on_event:
+            text = episode.tokenizer.decode(reply.output_ids)
+            self._tell_call(entry, EventKind.TEXT, text)
+        call = Call(
+            episode.ask.kind,
+            entry.prompt_ids,
+            reply.output_ids,
+            reply.log_probs,
+            reply.proposal_log_probs,
+        )
+        episode.take(call, finished=reply.finish_reason == "stop")
+        malformed = episode.stop_reason is StopReason.MALFORMED
+        if malformed and self._retry_malformed and not episode.retries:
+            episode.retract()
+
+    def _take_found(self, entry: _Entry, found: _Found) -> None:
+        if isinstance(found, RetrieverError):
+            entry.episode.fail(StopReason.RETRIEVER_ERROR, str(found))
+        else:
+            self._tell(entry, EventKind.PASSAGES, passages=tuple(found))
+            entry.episode.found(found)
+        self._go_on(entry)
+
+    def _end(self, entry: _Entry) -> Trajectory:
+        del self._open[entry.number]
+        trajectory = entry.episode.trajectory(
+            iteration=self._iteration,
+            seconds=round(time.perf_counter() - entry.added, 3),
+            truncated=entry.sampling.truncates,
+        )
+        if trajectory.stop_reason.has_answer:
+            self._tell(entry, EventKind.ANSWER, text=trajectory.answer)
+        wrong = trajectory.error or trajectory.malformed or ""
+        self._tell(entry, EventKind.END, text=wrong, stop_reason=trajectory.stop_reason)
+        return trajectory
+
+    def _tell_call(self, entry: _Entry, kind: EventKind, text: str = "") -> None:
+        ask = entry.episode.ask
+        assert ask is not None
+        self._tell(entry, kind, text=text, call=len(entry.episode.calls), action=ask.kind)
+
+    def _tell(self, entry: _Entry, kind: EventKind, **facts: Any) -> None:
+        if self._on_event:
+            episode = entry.episode
+            id_ = f"{episode.question.id}#{episode.sample}"
+            self._on_event(Event(kind, entry.number, id_, time.time(), **facts))
+
+
+def _has_hint(episode: Episode) -> bool:
+    return episode.ask is not None and bool(episode.ask.hint)
+
+
+_Found = Sequence[Passage] | RetrieverError
+
+
+class _Searches:
+    """The searches under way, on a thread beside generation; one batch at a time."""
+
+    def __init__(self, retriever: Retriever):
+        self._retriever = retriever
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._batch: tuple[Future[list[_Found]], Sequence[_Entry]] | None = None
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._batch = None
+
+    def begin(self, entries: Sequence[_Entry]) -> None:
+        """Search for these episodes."""
+        looks = [look for entry in entries if (look := entry.episode.look) is not None]
+        if looks:
+            self._batch = self._thread.submit(_look_up, looks, self._retriever), entries
+
+    def collect(self) -> Sequence[tuple[_Entry, _Found]]:
+        """Wait for the searches that were begun; what each of them found.
+
+        Only the runner's own thread changes an episode, never the search thread.
+        """
+        if self._batch is None:
+            return ()
+        (search, entries), self._batch = self._batch, None
+        return list(zip(entries, search.result(), strict=True))
+
+
+def _look_up(looks: Sequence[Look], retriever: Retriever) -> list[_Found]:
+    """What each of them finds: one batch for all that want equally many passages."""
+    found: dict[int, _Found] = {}
+    for k in dict.fromkeys(look.k for look in looks):
+        members = [n for n, look in enumerate(looks) if look.k == k]
+        lists = _search([looks[n].query for n in members], retriever, k)
+        found |= zip(members, lists, strict=True)
+    return [found[n] for n in range(len(looks))]
+
+
+def _search(queries: Sequence[str], retriever: Retriever, k: int) -> list[_Found]:
+    """All searches in one batch; where that fails, by halves, so that only the culprits fail."""
+    try:
+        found = retriever.search(queries, k)
+        if len(found) != len(queries):
+            raise RetrieverError(f"{len(found)} lists of passages for {len(queries)} queries")
+        return list(found)
+    except RetrieverError as error:
+        if len(queries) == 1:
+            return [error]
+    half = len(queries) // 2
+    return [*_search(queries[:half], retriever, k), *_search(queries[half:], retriever, k)]

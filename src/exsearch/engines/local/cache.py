@@ -1,0 +1,195 @@
+"""The key/value cache of an engine: a pool of known prefixes, and one buffer for each live row.
+
+Prompts are encoded into the pool, where equal prefixes share their places (`PrefixTree`). A
+sequence that is being written has its keys and values side by side in a row of its own, so that one
+attention call serves all rows. It holds no requests and samples nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from exsearch.models.attention import attend_rows, attend_span
+from exsearch.models.prefixes import PrefixTree, Span
+
+_COLUMNS = 256  # rows grow by so many tokens
+
+
+@dataclasses.dataclass
+class _Pass:
+    """What the next forward pass holds: first a token for each writing row, then the spans."""
+
+    rows: Tensor  # (B,) the rows that write
+    columns: Tensor  # (B,) where their new token goes
+    height: int  # rows 0 to height - 1 are attended over
+    mask: Tensor | None  # (height, 1, 1, W) added to the scores
+    spans: Sequence[Span]
+    span_places: list[Tensor]
+    places: Tensor  # (N - B,) of the spans' new tokens
+    owners: Sequence[int]  # the row that each span becomes; -1 for none
+    masks: dict[tuple[int, int, int], Tensor | None] = dataclasses.field(default_factory=dict)
+
+
+class KeyValueCache:
+    """A `Store` (see `attention`) for generation and scoring.
+
+    Args:
+        capacity: Tokens that the pool holds to begin with.
+        rows: Sequences that are written side by side.
+        device: Where.
+    """
+
+    def __init__(self, capacity: int, rows: int, device: torch.device):
+        self.tree = PrefixTree(capacity)
+        self.row_count, self.width, self.device = rows, 0, device
+        self._layers: dict[int, list[Tensor]] = {}  # keys, values of the pool; of the rows
+        self._pass: _Pass | None = None
+
+    def take(self, count: int) -> np.ndarray:
+        """`count` places of the pool, which grows where old prefixes leave too few."""
+        places = self.tree.take(count)
+        while places is None:
+            self.tree.grow(max(2 * self.tree.capacity, self.tree.capacity + count))
+            for layer in self._layers.values():
+                layer[:2] = [_longer(t, self.tree.capacity, 1) for t in layer[:2]]
+            places = self.tree.take(count)
+        return places
+
+    def widen(self, tokens: int) -> None:
+        """Let every row hold so many tokens."""
+        if tokens > self.width:
+            self.width = -(-tokens // _COLUMNS) * _COLUMNS
+            for layer in self._layers.values():
+                layer[2:] = [_longer(t, self.width, 2) for t in layer[2:]]
+
+    def begin(
+        self,
+        rows: np.ndarray,
+        lengths: np.ndarray,
+        spans: Sequence[Span] = (),
+        owners: Sequence[int] = (),
+    ) -> None:
+        """Say what the next pass holds.
+
+        Args:
+            rows: (B,) rows that write one token each.
+            lengths: (B,) tokens they hold already.
+            spans: Prompts, or what is to be scored; their places are those of the pool.
+            owners: For each span the row that it becomes, or -1.
+        """
+        height, mask = 0, None
+        if len(rows):
+            height, widest = int(rows.max()) + 1, int(lengths.max()) + 1
+            held = np.ones(height, np.int64)  # an empty row sees one column, not none
+            held[rows] = lengths + 1
+            visible = torch.arange(widest) < torch.from_numpy(held)[:, None]
+            mask = torch.zeros(visible.shape).masked_fill_(~visible, -torch.inf)[:, None, None]
+        new = [s.all_places[len(s.all_places) - s.new :] for s in spans]
+        self._pass = _Pass(
+            self._tensor(rows),
+            self._tensor(lengths),
+            height,
+            None if mask is None else mask.to(self.device),
+            spans,
+            [self._tensor(s.all_places) for s in spans],
+            self._tensor(np.concatenate([np.empty(0, np.int64), *new])),
+            owners,
+        )
+
+    def keep(self, row: int, start: int, places: np.ndarray) -> None:
+        """Copy a row's tokens from `start` on into places of the pool."""
+        into = self._tensor(places)
+        for pool_k, pool_v, rows_k, rows_v in self._layers.values():
+            pool_k.index_copy_(1, into, rows_k[row, :, start : start + len(places)])
+            pool_v.index_copy_(1, into, rows_v[row, :, start : start + len(places)])
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """Copy a row to another."""
+        for layer in self._layers.values():
+            for rows in layer[2:]:
+                rows[target, :, :tokens] = rows[source, :, :tokens]
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int,
+        dropout: float,
+    ) -> Tensor:
+        """See `attention.Store.attend`; nothing is dropped, as nothing is trained."""
+        now = self._pass
+        assert now is not None
+        if layer not in self._layers:
+            self._layers[layer] = self._new_layer(key, value)
+        pool_k, pool_v, rows_k, rows_v = self._layers[layer]
+        writing = len(now.rows)
+        parts: list[Tensor] = []
+        if writing:
+            rows_k[now.rows, :, now.columns] = key[:writing]
+            rows_v[now.rows, :, now.columns] = value[:writing]
+            parts.append(self._write(now, query[:writing], rows_k, rows_v, scale, window))
+        if now.spans:
+            pool_k.index_copy_(1, now.places, key[writing:].transpose(0, 1))
+            pool_v.index_copy_(1, now.places, value[writing:].transpose(0, 1))
+        for span, all_places, owner in zip(now.spans, now.span_places, now.owners, strict=True):
+            new = slice(writing + span.start, writing + span.start + span.new)
+            k = key[new].transpose(0, 1) if span.alone else pool_k.index_select(1, all_places)
+            v = value[new].transpose(0, 1) if span.alone else pool_v.index_select(1, all_places)
+            if owner >= 0:
+                k = rows_k[owner, :, : len(all_places)].copy_(k)
+                v = rows_v[owner, :, : len(all_places)].copy_(v)
+            if span.new:
+                parts.append(attend_span(query[new], k, v, scale, window, now.masks))
+        return torch.cat(parts)
+
+    def _write(
+        self, now: _Pass, query: Tensor, rows_k: Tensor, rows_v: Tensor, scale: float, window: int
+    ) -> Tensor:
+        """Attention of one token a row, (B, H, D), all rows in one call."""
+        assert now.mask is not None
+        heads, width = query.shape[1:]
+        full = len(now.rows) == now.height
+        if not full:  # some rows below the highest are empty
+            query = query.new_zeros(now.height, heads, width).index_copy_(0, now.rows, query)
+        mask, columns = now.mask, now.mask.shape[-1]
+        if window and columns > window:
+            behind = torch.arange(columns, device=self.device) <= now.columns[:, None] - window
+            hidden = torch.zeros(now.height, columns, dtype=torch.bool, device=self.device)
+            hidden[now.rows] = behind
+            mask = mask.masked_fill(hidden[:, None, None], -torch.inf)
+        groups = rows_k.shape[1]
+        out = attend_rows(
+            query.reshape(now.height, groups, heads // groups, width),
+            rows_k[: now.height, :, :columns],
+            rows_v[: now.height, :, :columns],
+            mask.to(query.dtype),
+            scale,
+        ).reshape(now.height, heads, width)
+        return out if full else out.index_select(0, now.rows)
+
+    def _new_layer(self, key: Tensor, value: Tensor) -> list[Tensor]:
+        both = [(states, *states.shape[1:]) for states in (key, value)]
+        pool = [s.new_empty(groups, self.tree.capacity, size) for s, groups, size in both]
+        # Zeros, not garbage: what is masked away must still be finite.
+        rows = [s.new_zeros(self.row_count, groups, self.width, size) for s, groups, size in both]
+        return [*pool, *rows]
+
+    def _tensor(self, values: Any) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, np.int64)).to(self.device)
+
+
+def _longer(tensor: Tensor, size: int, dim: int) -> Tensor:
+    shape = list(tensor.shape)
+    shape[dim] = size
+    longer = tensor.new_zeros(shape)
+    longer.narrow(dim, 0, tensor.shape[dim]).copy_(tensor)
+    return longer

@@ -1,0 +1,198 @@
+"""The openai engine asks any server that speaks OpenAI's chat protocol; it is for sampling only.
+
+Such a server takes and gives text, without token ids, so what it writes can be evaluated and read
+but neither weighed nor trained on. The HTTP is `endpoint`'s; nothing here knows what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from exsearch.engines.base import Generation, Request, Sampling
+from exsearch.engines.config import ModelConfig
+from exsearch.engines.server.config import EndpointConfig
+from exsearch.engines.server.endpoint import ChatEndpoint, RefusedError, run_to_end
+from exsearch.engines.session import InTurns
+from exsearch.engines.text import TextTokenizer
+from exsearch.errors import EngineError, ModelError, ModelServerError
+
+logger = logging.getLogger(__name__)
+
+_REFUSALS = 5  # before the first answer: then it is not the requests, it is the settings
+_SEEDS = 2**31
+
+
+class OpenAIEngine(InTurns):
+    """`Engine` over `POST {base_url}/chat/completions`.
+
+    A prompt's ids are private to this process (`TextTokenizer`); the server gets the messages that
+    they stand for. A reply that must begin in a given way (the forced answer frame) is asked for in
+    the last user turn, since few servers continue an assistant's turn.
+
+    Until the server has answered once, requests go one by one, so that a wrong address or key costs
+    one request; then `config.concurrency` are under way at once.
+
+    Args:
+        config: Where the model is, and how it is asked.
+        system_prompt: A system turn before every chat; None sends none.
+        template_kwargs: Sent as `chat_template_kwargs`, which vLLM, SGLang and llama.cpp take.
+
+    Raises:
+        ConfigError: the key can't be used.
+    """
+
+    trains, scores, has_server = False, False, True
+    options: ClassVar[tuple[str, ...] | None] = ()
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        system_prompt: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ):
+        self.tokenizer = TextTokenizer()
+        self._config = config
+        self._endpoint = ChatEndpoint(config)
+        self._system = [] if system_prompt is None else [_turn("system", system_prompt)]
+        self._more = {"chat_template_kwargs": dict(template_kwargs)} if template_kwargs else {}
+        self._limit = "max_tokens"
+        self._seeded = self._heated = True  # what the server takes, until it refuses
+        self._refused = 0
+        self._answered = False
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> OpenAIEngine:
+        """See `EngineKind.from_config`."""
+        endpoint = EndpointConfig(
+            config.base_url or "",
+            config.name,
+            config.api_key_env,
+            max_tokens=0,  # each request has its own
+            concurrency=config.batch_size,
+            retries=3,  # someone may be waiting
+        )
+        return cls(endpoint, config.system_prompt, config.chat_template_kwargs)
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> list[Generation | EngineError]:
+        """One generation a request, without log-probs; an error where a request alone is refused.
+
+        Raises:
+            ModelServerError: the server is not there, refuses the key, or refuses all requests.
+        """
+        return run_to_end(self._generate(requests, sampling))
+
+    def log_prob(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    ) -> list[tuple[float, ...]]:
+        """Refused: the chat protocol gives no log-probs of a text that is given.
+
+        Raises:
+            EngineError: always.
+        """
+        raise EngineError(
+            f"the server of {self._config.model!r} gives no log-probs of a given answer, so "
+            "nothing can be weighed with it; take --engine transformers"
+        )
+
+    def load_weights(self, folder: Path) -> None:
+        """Refused: the weights are the server's.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(f"a server's model can't take over the weights of {folder}")
+
+    async def _generate(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> list[Generation | EngineError]:
+        replies: list[Generation | EngineError] = []
+        async with self._endpoint:
+            while not self._answered and len(replies) < len(requests):
+                replies.append(await self._ask(requests[len(replies)], sampling))
+                self._stop_if_all_is_refused(replies, len(requests))
+            room = asyncio.Semaphore(self._config.concurrency)
+
+            async def in_turn(request: Request) -> Generation | EngineError:
+                async with room:
+                    return await self._ask(request, sampling)
+
+            try:
+                async with asyncio.TaskGroup() as group:
+                    rest = requests[len(replies) :]
+                    tasks = [group.create_task(in_turn(request)) for request in rest]
+            except BaseExceptionGroup as failures:  # the first has ended the others
+                raise failures.exceptions[0] from None
+        logger.debug("%s", self._endpoint.usage)
+        return [*replies, *(task.result() for task in tasks)]
+
+    def _stop_if_all_is_refused(
+        self, replies: Sequence[Generation | EngineError], requests: int
+    ) -> None:
+        if self._answered:
+            return
+        self._refused += 1
+        if self._refused >= _REFUSALS or len(replies) == requests > 1:
+            raise ModelServerError(str(replies[-1]))
+
+    async def _ask(self, request: Request, sampling: Sampling) -> Generation | EngineError:
+        messages, forced = self.tokenizer.messages(request.prompt_ids)
+        turns = [*self._system, *messages]
+        if forced:
+            wanted = f'{messages[-1]["content"]}\nYour reply must begin with "{forced}"'
+            turns[-1] = _turn("user", wanted)
+        fields = self._fields(request, sampling)
+        try:
+            reply = await self._endpoint.reply(turns, **fields)
+        except RefusedError as error:
+            if self._learned(fields, str(error)):
+                return await self._ask(request, sampling)
+            return error
+        self._answered = True
+        if reply.finish_reason == "content_filter":
+            return EngineError(f"the server of {self._config.model!r} filtered its reply away")
+        text = reply.text
+        if forced:  # what follows the prompt is what comes after the part that it ends with
+            text = text.removeprefix(forced)
+        ids = self.tokenizer.encode(text)
+        if reply.finish_reason == "length":
+            return Generation(ids, (), (), "length")
+        return Generation((*ids, self.tokenizer.end_id), (), (), "stop")
+
+    def _fields(self, request: Request, sampling: Sampling) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            self._limit: self._config.max_tokens or request.max_tokens,
+            **self._more,
+        }
+        if self._heated:
+            fields["temperature"] = sampling.temperature
+        if sampling.top_p < 1:
+            fields["top_p"] = sampling.top_p
+        if self._seeded and sampling.temperature > 0:
+            fields["seed"] = request.key % _SEEDS
+        return fields
+
+    def _learned(self, fields: Mapping[str, Any], refusal: str) -> bool:
+        """Whether a refusal says that the same can be asked in another way, as is done from now."""
+        if "max_tokens" in fields and "max_completion_tokens" in refusal:
+            self._limit = "max_completion_tokens"
+            return True
+        if "temperature" in fields and "temperature" in refusal:
+            logger.warning("this server takes no temperature: it samples as it likes")
+            self._heated = False
+            return True
+        if "seed" in fields and "seed" in refusal:
+            if self._seeded:
+                logger.warning("this server takes no seed: its samples can't be repeated")
+            self._seeded = False
+            return True
+        return False
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}

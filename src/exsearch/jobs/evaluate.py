@@ -1,0 +1,100 @@
+"""An evaluation answers a file of questions into a folder and scores the answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from exsearch.agent.events import counting_ends
+from exsearch.engines import open_engine
+from exsearch.engines.base import Sampling
+from exsearch.errors import DataError
+from exsearch.evaluation.evaluate import CHUNK
+from exsearch.evaluation.evaluate import evaluate as evaluate_questions
+from exsearch.evaluation.metrics import Rules
+from exsearch.jobs.inputs import (
+    Asking,
+    ExampleSource,
+    content_hash,
+    open_inputs,
+    question_file,
+    solved_examples,
+)
+from exsearch.jobs.provenance import ENVIRONMENT_FILE, settle
+from exsearch.progress import Bars
+from exsearch.runs import committed, locked
+from exsearch.trajectories import TRAJECTORIES_FILE
+
+JOB_FILE = "settings.json"  # in an evaluation's folder: what determines it
+
+
+def evaluate(
+    asking: Asking,
+    folder: Path,
+    *,
+    rules: Rules = "kilt",
+    temperature: float = 0.0,
+    retry_malformed: bool = True,
+    examples: ExampleSource | None = None,
+    chunk: int = CHUNK,
+    bars: Bars | None = None,
+) -> dict[str, Any]:
+    """Answer a file of questions into a folder and score the answers, or go on with that.
+
+    Args:
+        asking: Who is asked what.
+        folder: Where to write.
+        rules: Whose rules the metrics follow.
+        temperature: Temperature of sampling; 0 is greedy.
+        retry_malformed: Sample a malformed generation once more.
+        examples: Where worked examples for an untrained model come from.
+        chunk: Questions answered side by side: with fewer it takes longer, but the progress bar
+            moves sooner.
+        bars: Shows how far it is.
+
+    Returns:
+        The figures, as `evaluation.evaluate.evaluate` gives them.
+
+    Raises:
+        RunError: the folder holds an evaluation with other settings.
+        ExSearchError: whatever else stands in the way.
+    """
+    examples, bars = examples or ExampleSource(), bars or Bars()
+    inputs = open_inputs(asking)
+    unanswered = [q.id for q in inputs.questions if not q.distinct_answers]
+    if unanswered:
+        raise DataError(
+            f'question "{unanswered[0]}" has no answer ({len(unanswered)} such): only questions '
+            "with answers can be evaluated; see `exsearch rollout`",
+            file=asking.questions,
+        )
+    settings = {
+        **inputs.identity,
+        "rules": rules,
+        "temperature": temperature,
+        "retry_malformed": retry_malformed,
+        "worked_examples": examples.count
+        and [examples.count, content_hash(question_file(examples.file))],
+    }
+    if chunk != CHUNK:
+        settings["chunk"] = chunk
+    with locked(folder):
+        done = committed(folder / TRAJECTORIES_FILE)
+        settle(folder / JOB_FILE, settings, folder / ENVIRONMENT_FILE, begun=done is not None)
+        engine = open_engine(asking.model)
+        shown = solved_examples(examples, inputs.retriever, engine, asking.method)
+        with bars.open("evaluate", len(inputs.questions), "question", done or 0) as bar:
+            return evaluate_questions(
+                inputs.questions,
+                engine,
+                inputs.retriever,
+                folder,
+                method=asking.method,
+                rules=rules,
+                sampling=Sampling(temperature),
+                seed=asking.seed,
+                examples=shown,
+                retry_malformed=retry_malformed,
+                chunk=chunk,
+                on_event=counting_ends(bar.update),
+            )

@@ -1,0 +1,146 @@
+"""The inputs of a job are who is asked what, how, over which passages; they are opened once.
+
+`identity` names them by content and not by path; where a job runs does not count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from exsearch.agent.examples import WorkedExamples
+from exsearch.agent.replay import UnreplayableError, worked_examples
+from exsearch.config import to_plain
+from exsearch.data import SAMPLES, sample_path
+from exsearch.data.questions import load_questions
+from exsearch.engines import check_engine
+from exsearch.engines.base import Engine
+from exsearch.engines.config import ModelConfig
+from exsearch.errors import ConfigError
+from exsearch.methods import method_values, open_method
+from exsearch.methods.base import Method
+from exsearch.models.settings import resolve_model
+from exsearch.records import Question
+from exsearch.retrievers import open_retriever
+from exsearch.retrievers.base import Retriever
+from exsearch.runs import MANIFEST, sha256_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """Who is asked, how, over what.
+
+    Attributes:
+        questions: A question file, or `sample:test` and its like for the packaged ones.
+        index: An index folder, or the address of a search server.
+        model: The model and its engine.
+        method: How questions are answered.
+        limit: The number of questions that are asked, from the first on; None asks all.
+        seed: Decides all sampling.
+    """
+
+    questions: str
+    index: str
+    model: ModelConfig
+    method: Method = dataclasses.field(default_factory=open_method)
+    limit: int | None = None
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleSource:
+    """Where worked examples come from: the first `count` of a question file that give one."""
+
+    count: int = 0
+    file: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a job works on, open.
+
+    Attributes:
+        questions: The questions that are asked.
+        retriever: What searches.
+        identity: What determines the answers, as plain values.
+    """
+
+    questions: list[Question]
+    retriever: Retriever
+    identity: dict[str, Any]
+
+
+def open_inputs(asking: Asking) -> Inputs:
+    """Open and name what is asked; the model is named, not loaded.
+
+    Raises:
+        ExSearchError: a file, the index or a setting can't be used.
+    """
+    check_engine(asking.model)
+    file = question_file(asking.questions)
+    questions = load_questions(file, asking.limit)
+    retriever = open_retriever(asking.index)
+    return Inputs(
+        questions,
+        retriever,
+        {
+            "questions": f"sha256:{sha256_file(file)}",
+            "limit": asking.limit,
+            "index": retriever.identity(),
+            "model": _model_identity(asking.model),
+            "method": method_values(asking.method),
+            "seed": asking.seed,
+        },
+    )
+
+
+def solved_examples(
+    source: ExampleSource, retriever: Retriever, engine: Engine, method: Method
+) -> WorkedExamples | None:
+    """Worked examples from a question file's decompositions; None where none are asked for.
+
+    Raises:
+        ConfigError: the method has none, or the file gives too few.
+    """
+    if not source.count:
+        return None
+    from exsearch.training.warm_up import warm_up_data
+
+    questions = load_questions(question_file(source.file))
+    tokenizer = engine.tokenizer
+    data = warm_up_data(questions, retriever, tokenizer, method, examples=source.count)
+    if len(data.items) < source.count:
+        raise ConfigError(
+            f"{source.file}: {len(data.items)} of {source.count} worked examples could be made; "
+            "they need questions with a decomposition whose support is found"
+        )
+    try:
+        return worked_examples([item.trajectory for item in data.items], method, tokenizer)
+    except UnreplayableError as error:
+        raise ConfigError(f"{error}: with the searcher, that is --context notes") from None
+
+
+def question_file(name: str) -> Path:
+    """A question file's path; `sample:test` and its like are the packaged ones."""
+    prefix, colon, split = name.partition(":")
+    if prefix == "sample" and colon and split in SAMPLES:
+        return sample_path(split)
+    return Path(name).expanduser()
+
+
+def content_hash(place: Path) -> str | None:
+    """The hash of a file, or of a folder's manifest; None where there is neither."""
+    file = place if place.is_file() else place / MANIFEST
+    return f"sha256:{sha256_file(file)}" if file.is_file() else None
+
+
+def _model_identity(model: ModelConfig) -> dict[str, Any]:
+    keys = ["engine", "system_prompt", "chat_template_kwargs"]
+    content = None
+    if check_engine(model).has_server:
+        keys.append("base_url")  # one name may be another model elsewhere
+    else:
+        content = content_hash(Path(model.name)) or content_hash(Path(resolve_model(model.name)))
+    plain = to_plain(model)
+    return {"content": content or model.name, **{key: plain[key] for key in keys}}

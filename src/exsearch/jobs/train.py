@@ -1,0 +1,131 @@
+"""A training run is a recipe carried out in a folder, to its end or on from where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from exsearch.config import load_config, to_plain
+from exsearch.data import sample_path
+from exsearch.data.corpus import read_corpus
+from exsearch.data.questions import load_questions
+from exsearch.engines import check_engine, open_engine
+from exsearch.errors import ConfigError, MissingExtraError
+from exsearch.jobs.provenance import ENVIRONMENT_FILE, settle
+from exsearch.jobs.teacher import open_teacher
+from exsearch.models.settings import RECIPE_FILE, resolve_model
+from exsearch.progress import Bars
+from exsearch.retrievers import build_index, is_address, open_retriever
+from exsearch.retrievers.base import Retriever
+from exsearch.runs import is_complete, locked, sha256_file
+from exsearch.training.recipe import DataConfig, Recipe, RetrieverConfig
+
+
+def train(
+    recipe_file: Path,
+    *,
+    overrides: tuple[str, ...] = (),
+    out: Path | None = None,
+    bars: Bars | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Run a recipe to its end, or on from where it stopped.
+
+    Args:
+        recipe_file: TOML; its paths start at its own folder.
+        overrides: Values instead of the recipe's own, as `key.sub=value`.
+        out: The run's folder; by default `runs/<the recipe's name>`.
+        bars: Shows how far each stage is.
+
+    Returns:
+        The run's folder and what its `best.json` says.
+
+    Raises:
+        ExSearchError: whatever stands in the way, in one line.
+    """
+    bars = bars or Bars()
+    recipe = load_config(Recipe, recipe_file, overrides)
+    check_engine(recipe.model, to_train=True)
+    try:
+        from exsearch.training.loop import Loop
+    except ImportError as error:
+        raise MissingExtraError("training", "local", str(error)) from None
+    folder, base = out or Path("runs") / recipe.name, recipe_file.parent
+    files = _data_files(recipe.data, base)
+    warm_up, teacher = recipe.warm_up, recipe.teacher
+    if warm_up.file:
+        files["warm_up"] = [base / Path(warm_up.file).expanduser()]
+        warm_up = dataclasses.replace(warm_up, file=str(files["warm_up"][0]))
+    questions = {role: load_questions(files[role][0]) for role in ("train", "dev")}
+    settings: dict[str, Any] = {"recipe": to_plain(recipe), "data_sha256": _hashes(files)}
+    retriever = _named_retriever(recipe.retriever, base)
+    if retriever:
+        settings["index"] = retriever.identity()
+    with locked(folder):
+        begun = _has_results(folder)
+        settle(folder / RECIPE_FILE, settings, folder / ENVIRONMENT_FILE, begun=begun)
+        engine = open_engine(recipe.model)
+        if not engine.trains:
+            raise ConfigError(f"model.engine: {recipe.model.engine!r} has no weights to train")
+        loop = Loop(
+            dataclasses.replace(recipe, warm_up=warm_up),
+            folder,
+            train=questions["train"],
+            dev=questions["dev"],
+            retriever=retriever or _own_retriever(recipe.retriever, folder, files["corpus"], bars),
+            engine=engine,
+            start=resolve_model(recipe.model.name),
+            device=engine.device,
+            open_teacher=(lambda: open_teacher(teacher)) if teacher else None,
+            bars=bars,
+        )
+        return folder, loop.run()
+
+
+def _data_files(data: DataConfig, base: Path) -> dict[str, list[Path]]:
+    def path(name: str, sample: str) -> Path:
+        return sample_path(sample) if name == "sample" else base / Path(name).expanduser()
+
+    return {
+        "corpus": [path(name, "corpus") for name in data.corpus],
+        "train": [path(data.train, "train")],
+        "dev": [path(data.dev, "dev")],
+    }
+
+
+def _hashes(files: dict[str, list[Path]]) -> dict[str, str]:
+    return {
+        f"{role} {path.name}": sha256_file(path)
+        for role, paths in files.items()
+        for path in paths
+        if path.is_file()
+    }
+
+
+def _named_retriever(config: RetrieverConfig, base: Path) -> Retriever | None:
+    """The retriever at the place that the recipe names."""
+    if not config.index:
+        return None
+    place = config.index if is_address(config.index) else base / Path(config.index).expanduser()
+    return open_retriever(place, cache=config.cache)
+
+
+def _own_retriever(
+    config: RetrieverConfig, folder: Path, corpus: Sequence[Path], bars: Bars
+) -> Retriever:
+    """The retriever over the run's own index, which is built first."""
+    index = folder / "index"
+    if not is_complete(index):
+        build_index(read_corpus(corpus), index, kind=config.kind, progress=bars.shown)
+    return open_retriever(index, cache=config.cache)
+
+
+def _has_results(folder: Path) -> bool:
+    """True where a run's folder holds more than what determines the run."""
+    return any(
+        file.is_file() and file.stat().st_size
+        for place in folder.iterdir()
+        if place.name not in (RECIPE_FILE, ENVIRONMENT_FILE) and not place.name.startswith(".")
+        for file in (place, *place.rglob("*"))
+    )

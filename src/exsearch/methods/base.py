@@ -1,0 +1,99 @@
+"""A method is a plan: in plain text it asks a model, looks passages up, and answers a question.
+
+A plan is a generator. It yields an `Ask` and gets what the reply says, or a `Look` and gets the
+passages that were found; it returns an `Answer`. A reply that can't be read never comes back to the
+plan: the trajectory ends there. No tokens, no engine and no retriever are in sight, so the same
+plan serves sampling, training data, replay and serving.
+
+Glossary:
+    frame   The fixed words that begin an action, such as `Answer:`.
+    forced  Words that the reply is made to begin with. They belong to the prompt, so they carry no
+            loss.
+    hint    Text that is in view while a reply is sampled, and not in the prompt that is recorded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from exsearch.records import CallKind, Passage, Question, Step, StopReason
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply, or the part of one, that answers the question.
+
+    Attributes:
+        text: The answer.
+        start: The character of the reply at which the answer begins, right after its frame; 0
+            where the frame was forced.
+        stop_reason: Why the trajectory ends with it: `answered`, or `max_steps` where the answer
+            was forced because no search was left.
+    """
+
+    text: str
+    start: int = dataclasses.field(default=0, compare=False)
+    stop_reason: StopReason = StopReason.ANSWERED
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Malformed:
+    """A reply that is none of what was asked for; `kind` is counted."""
+
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ask:
+    """A call of the model.
+
+    Attributes:
+        kind: What the call is for.
+        prompt: The user turn.
+        parse: Reads the reply's text. It returns a `Malformed` for what it can't read, an `Answer`
+            where the reply ends the question, and anything else for the plan to go on with.
+        max_tokens: Output tokens at most.
+        forced: What the reply is made to begin with.
+        hint: Text shown after the prompt while sampling. The recorded prompt is without it, so log
+            q is of what was sampled from, and log p is scored under the plain prompt (`method.md`,
+            "Around the method").
+        goes_on: True continues the chat of the call before, as one growing sequence; False begins
+            a new chat.
+    """
+
+    kind: CallKind
+    prompt: str
+    parse: Callable[[str], Any]
+    max_tokens: int
+    forced: str = ""
+    hint: str = ""
+    goes_on: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """A search for at most `k` passages; the plan gets them as a tuple, best first."""
+
+    query: str
+    k: int
+
+
+Plan = Generator[Ask | Look, Any, Answer]
+Found = tuple[Passage, ...]  # what a `Look` gives
+
+
+@runtime_checkable
+class Method(Protocol):
+    """One way to answer a question: a frozen dataclass whose fields are the method's settings."""
+
+    name: ClassVar[str]  # in recipes, on the command line and in trajectories
+
+    def plan(self, question: Question, steps: list[Step]) -> Plan:
+        """A new plan for this question; it appends each finished search to `steps`.
+
+        The plan must be determined by the replies and passages that it is given, so that it can be
+        replayed.
+        """
+        ...

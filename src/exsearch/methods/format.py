@@ -1,0 +1,221 @@
+"""The format is how each action is put to the model and how its reply is read: both stand together.
+
+    think    Search: <query>   or   Answer: <short answer>
+    select   [2] [1]           or   None.
+    record   [1] <facts>       or   Nothing found.
+    answer    <short answer>   after the forced frame "Answer:"
+
+A passage label 1…k is local to one prompt; records name passages by id, and `labels` maps both
+ways. Text from outside is put on one line with its brackets defused, so that a passage can neither
+forge a label nor close its frame. It runs no model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from exsearch.methods.base import Answer, Ask, Malformed
+from exsearch.records import CallKind, Evidence, Passage, Step, StopReason
+
+SEARCH_FRAME = "Search:"
+ANSWER_FRAME = "Answer:"
+NOTHING_FOUND = "Nothing found."
+NONE_SELECTED = "None."
+
+THINK_INSTRUCTION = (
+    f'Look facts up one at a time, then answer. Reply "{SEARCH_FRAME} <query>" or '
+    f'"{ANSWER_FRAME} <short answer>".'
+)
+RECORD_INSTRUCTION = (
+    f'Copy the fact that answers the query after its label: "[n] <fact>", or "{NOTHING_FOUND}"'
+)
+ANSWER_INSTRUCTION = f'Reply "{ANSWER_FRAME} <short answer>": a name, a date, a number, yes or no.'
+SELECT_INSTRUCTION = f'Name the passages that help, best first: "[n] [m]", or "{NONE_SELECTED}"'
+
+_LABEL = re.compile(r"\[(\d+)\]")
+_LEADING_LABELS = re.compile(r"(?:\[\d+\]\s*)+")
+# Control characters, what is invisible, and what turns the direction of writing.
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    r"\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Search:
+    """A thought that asks for a search."""
+
+    query: str
+
+
+def one_line(text: str) -> str:
+    """Text from outside as one line that holds no label: `[2]` becomes `(2)`."""
+    flat = " ".join(_CONTROL.sub(" ", text).split())
+    return _LABEL.sub(r"(\1)", flat)
+
+
+def labels(passages: Sequence[Passage]) -> dict[str, str]:
+    """Label (`"1"` to `"k"`) -> passage id; the one mapping between them."""
+    return {str(n): passage.id for n, passage in enumerate(passages, start=1)}
+
+
+def think_prompt(question: str, steps: Sequence[Step]) -> str:
+    """The question and the evidence pool (`notes` context)."""
+    notes = [f"{n}. {_note(step)}" for n, step in enumerate(steps, start=1)] or ["none"]
+    return "\n".join([THINK_INSTRUCTION, f"Question: {one_line(question)}", "Notes:", *notes])
+
+
+def _note(step: Step) -> str:
+    evidence = one_line(step.evidence.text) if step.evidence else NOTHING_FOUND
+    return f"{one_line(step.query)} {evidence}"
+
+
+def record_prompt(query: str, passages: Sequence[Passage], words: int) -> str:
+    """The sub-query and its passages, each cut to `words` words."""
+    return "\n".join([RECORD_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages, words)])
+
+
+def select_prompt(query: str, passages: Sequence[Passage], words: int) -> str:
+    """The sub-query and its passages, for the select action."""
+    return "\n".join([SELECT_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages, words)])
+
+
+def answer_prompt(question: str, passages: Sequence[Passage] | None, words: int) -> str:
+    """The question alone, or after passages (none found: an empty sequence)."""
+    frames = [] if passages is None else _frames(passages, words)
+    return "\n".join([ANSWER_INSTRUCTION, *frames, f"Question: {one_line(question)}"])
+
+
+def ask_thought(prompt: str, max_tokens: int, *, goes_on: bool = False) -> Ask:
+    """Ask for a sub-query or the answer."""
+    return Ask(CallKind.THINK, prompt, parse_thought, max_tokens, goes_on=goes_on)
+
+
+def ask_answer(
+    prompt: str,
+    max_tokens: int,
+    stop_reason: StopReason = StopReason.ANSWERED,
+    *,
+    goes_on: bool = False,
+) -> Ask:
+    """Ask for the answer, with its frame forced; the trajectory then ends for this reason."""
+
+    def parse(text: str) -> Answer | Malformed:
+        answer = parse_forced_answer(text)
+        if isinstance(answer, Malformed):
+            return answer
+        return dataclasses.replace(answer, stop_reason=stop_reason)
+
+    return Ask(CallKind.ANSWER, prompt, parse, max_tokens, ANSWER_FRAME, goes_on=goes_on)
+
+
+def noted(query: str, found: Sequence[Passage], words: int) -> Step:
+    """A step whose evidence is the beginning of the best passage; None where none was found."""
+    evidence = [Evidence(shown_text(p, words), (p.id,)) for p in found[:1]]
+    return Step(query, tuple(found), evidence=evidence[0] if evidence else None)
+
+
+def shown_text(passage: Passage, words: int) -> str:
+    """What a prompt shows of a passage's text: its first `words` words, on one line."""
+    return " ".join(one_line(passage.text).split(" ")[:words])
+
+
+def _frames(passages: Sequence[Passage], words: int) -> list[str]:
+    frames = []
+    for n, passage in enumerate(passages, start=1):
+        title, text = one_line(passage.title), shown_text(passage, words)
+        frames.append(f"[{n}] {title}: {text}" if title else f"[{n}] {text}")
+    return frames or ["(no passages)"]
+
+
+def render_thought(action: Search | Answer) -> str:
+    """What the model writes for an action."""
+    if isinstance(action, Search):
+        return f"{SEARCH_FRAME} {one_line(action.query)}"
+    return f"{ANSWER_FRAME}{render_answer(action.text)}"
+
+
+def render_answer(answer: str) -> str:
+    """What follows the answer frame, with its leading space: the text whose likelihood is a_k."""
+    return f" {' '.join(answer.split())}"
+
+
+def parse_thought(text: str) -> Search | Answer | Malformed:
+    """Read a thought; anything but one action on one line, frame first, is malformed."""
+    blanks = len(text) - len(text.lstrip())
+    text = text.strip()
+    if not text:
+        return Malformed("empty_thought")
+    if "\n" in text:
+        return Malformed("several_lines")
+    if text.startswith(SEARCH_FRAME):
+        query = one_line(text.removeprefix(SEARCH_FRAME))
+        return Search(query) if query else Malformed("empty_query")
+    if text.startswith(ANSWER_FRAME):
+        answer = " ".join(text.removeprefix(ANSWER_FRAME).split())
+        start = blanks + len(ANSWER_FRAME)
+        return Answer(answer, start) if answer else Malformed("empty_answer")
+    return Malformed("no_action")
+
+
+def parse_forced_answer(text: str) -> Answer | Malformed:
+    """Read what followed a forced answer frame."""
+    text = text.strip()
+    if not text:
+        return Malformed("empty_answer")
+    return Malformed("several_lines") if "\n" in text else Answer(" ".join(text.split()))
+
+
+def render_record(evidence: Evidence | None, passages: Sequence[Passage]) -> str:
+    """What the model writes for a piece of evidence over these passages."""
+    if evidence is None:
+        return NOTHING_FOUND
+    label_of = {id_: label for label, id_ in labels(passages).items()}
+    marks = " ".join(f"[{label_of[id_]}]" for id_ in evidence.passage_ids)
+    return f"{marks} {one_line(evidence.text)}"
+
+
+def parse_record(text: str, passages: Sequence[Passage]) -> Evidence | Malformed | None:
+    """Read a record: None where nothing helped; a label that names no passage is malformed."""
+    text = text.strip()
+    if not text:
+        return Malformed("empty_record")
+    if text == NOTHING_FOUND:
+        return None
+    if "\n" in text:
+        return Malformed("several_lines")
+    head = _LEADING_LABELS.match(text)
+    if not head:
+        return Malformed("no_label")
+    ids = _ids(head[0], passages)
+    fact = one_line(text[head.end() :])
+    if ids is None:
+        return Malformed("unknown_label")
+    return Evidence(fact, ids) if fact else Malformed("empty_record")
+
+
+def render_select(selected_ids: Sequence[str], passages: Sequence[Passage]) -> str:
+    """What the model writes for a choice of passages."""
+    label_of = {id_: label for label, id_ in labels(passages).items()}
+    return " ".join(f"[{label_of[id_]}]" for id_ in selected_ids) or NONE_SELECTED
+
+
+def parse_select(text: str, passages: Sequence[Passage]) -> tuple[str, ...] | Malformed:
+    """Read a choice of passages as ids, best first; empty where none helps."""
+    text = text.strip()
+    if text == NONE_SELECTED:
+        return ()
+    if not _LEADING_LABELS.fullmatch(text):
+        return Malformed("no_label")
+    ids = _ids(text, passages)
+    return Malformed("unknown_label") if ids is None else ids
+
+
+def _ids(text: str, passages: Sequence[Passage]) -> tuple[str, ...] | None:
+    by_label = labels(passages)
+    found = _LABEL.findall(text)
+    if any(label not in by_label for label in found):
+        return None
+    return tuple(dict.fromkeys(by_label[label] for label in found))

@@ -1,0 +1,99 @@
+"""The searcher thinks, searches, records, and answers from its notes: ExSearch's own method.
+
+until no search is left:
+think    write a sub-query, or answer
+search   the retriever finds passages
+select   name the passages that help (optional)
+record   copy the fact that helps into the notes
+answer from the notes
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator
+from typing import Any, ClassVar, Literal
+
+from exsearch.config import check_least
+from exsearch.methods.base import Answer, Ask, Found, Look, Plan
+from exsearch.methods.format import (
+    ask_answer,
+    ask_thought,
+    parse_record,
+    parse_select,
+    record_prompt,
+    select_prompt,
+    think_prompt,
+)
+from exsearch.records import CallKind, Question, Step, StopReason
+
+
+@dataclasses.dataclass(frozen=True)
+class SearcherMethod:
+    """How the searcher searches.
+
+    Attributes:
+        max_steps: T, searches at most; at the limit the answer frame is forced.
+        passages: Passages that a search returns.
+        passage_words: Words of a passage that the model is shown.
+        context: What a prompt holds: `notes` (a thought sees question and notes, a record its
+            sub-query and passages) or `transcript` (all that came before, one growing sequence).
+        select: Whether the model picks passages between search and record.
+        thought_tokens: Tokens that a thought, or the answer, may take.
+        select_tokens: Tokens that a choice of passages may take.
+        record_tokens: Tokens that a record may take.
+    """
+
+    name: ClassVar[str] = "searcher"
+
+    max_steps: int = 5
+    passages: int = 5
+    passage_words: int = 100
+    context: Literal["notes", "transcript"] = "notes"
+    select: bool = False
+    thought_tokens: int = 64
+    select_tokens: int = 24
+    record_tokens: int = 96
+
+    def __post_init__(self) -> None:
+        check_least(self, max_steps=0, passages=1, passage_words=1)
+        check_least(self, thought_tokens=1, select_tokens=1, record_tokens=1)
+
+    def plan(self, question: Question, steps: list[Step]) -> Plan:
+        """See `Method.plan`."""
+        limit, goes_on = self.thought_tokens, self.context == "transcript"
+        while len(steps) < self.max_steps:
+            action = yield ask_thought(self._prompt(question, steps), limit, goes_on=goes_on)
+            if isinstance(action, Answer):
+                return action
+            found = yield Look(action.query, self.passages)
+            steps.append((yield from self._read(action.query, found, goes_on)))
+        prompt = self._prompt(question, steps)
+        return (yield ask_answer(prompt, limit, StopReason.MAX_STEPS, goes_on=goes_on))
+
+    def _read(self, query: str, found: Found, goes_on: bool) -> Generator[Ask, Any, Step]:
+        """Select where asked to, then record; an empty choice leaves nothing to record."""
+        step = Step(query, found)
+        if self.select and found:
+            selected = yield Ask(
+                CallKind.SELECT,
+                select_prompt(query, found, self.passage_words),
+                lambda text: parse_select(text, found),
+                self.select_tokens,
+                goes_on=goes_on,
+            )
+            step = Step(query, found, selected)
+        if step.selected_ids == ():
+            return step
+        evidence = yield Ask(
+            CallKind.RECORD,
+            record_prompt(query, step.shown, self.passage_words),
+            lambda text: parse_record(text, step.shown),
+            self.record_tokens,
+            goes_on=goes_on,
+        )
+        return dataclasses.replace(step, evidence=evidence)
+
+    def _prompt(self, question: Question, steps: list[Step]) -> str:
+        transcript = self.context == "transcript" and steps
+        return "Go on." if transcript else think_prompt(question.question, steps)

@@ -1,0 +1,40 @@
+"""Self-Ask (Press et al. 2023): follow-up questions, each answered by the best passage found."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from exsearch.config import check_least
+from exsearch.methods.base import Answer, Look, Plan
+from exsearch.methods.format import ask_answer, ask_thought, noted, think_prompt
+from exsearch.records import Question, Step, StopReason
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfAskMethod:
+    """Ask follow-up questions until the answer is plain; the notes quote passages.
+
+    Attributes:
+        max_steps: Follow-up questions at most; at the limit the answer frame is forced.
+        passage_words: Words of the best passage that enter the notes.
+        thought_tokens: Tokens that a follow-up question, or the answer, may take.
+    """
+
+    name: ClassVar[str] = "self-ask"
+    max_steps: int = 5
+    passage_words: int = 40
+    thought_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        check_least(self, max_steps=0, passage_words=1, thought_tokens=1)
+
+    def plan(self, question: Question, steps: list[Step]) -> Plan:
+        """See `Method.plan`."""
+        while len(steps) < self.max_steps:
+            action = yield ask_thought(think_prompt(question.question, steps), self.thought_tokens)
+            if isinstance(action, Answer):
+                return action
+            steps.append(noted(action.query, (yield Look(action.query, 1)), self.passage_words))
+        prompt = think_prompt(question.question, steps)
+        return (yield ask_answer(prompt, self.thought_tokens, StopReason.MAX_STEPS))

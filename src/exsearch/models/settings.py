@@ -1,0 +1,101 @@
+"""A model on disk: where it is, and how it was trained to be asked.
+
+A model is named by `smollm2-135m`, a Hugging Face id, a folder, or a finished training run. Nothing
+is loaded here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from exsearch.config import parse_config, renamed, to_plain
+from exsearch.errors import ConfigError, ModelError
+from exsearch.methods import MethodField, open_method
+from exsearch.models.embedded import EMBEDDED_MODEL, embedded_model
+
+MODEL_FILE = "exsearch.json"  # in a model's folder: how it was trained to be asked
+RECIPE_FILE = "recipe.json"  # in a run's folder: what determines the run
+BEST_FILE = "best.json"  # in a finished run's folder: its best model
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """How a model was trained to be asked; the defaults suit one that says nothing.
+
+    Attributes:
+        method: How it answers questions.
+        system_prompt: The system turn; None is the chat template's own.
+        chat_template_kwargs: Variables for the chat template.
+    """
+
+    method: MethodField = renamed("agent", default_factory=open_method)
+    system_prompt: str | None = None
+    chat_template_kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def model_settings(model: str | Path) -> ModelSettings:
+    """How a model was trained to be asked: from its `exsearch.json`, or from its run's recipe.
+
+    A model that says nothing (a Hugging Face id, the embedded one) has the defaults. Nothing is
+    loaded, converted or fetched.
+
+    Raises:
+        ConfigError: an `exsearch.json` that can't be read.
+        ModelError: a run that is not finished.
+    """
+    folder = Path(model).expanduser()
+    if (folder / BEST_FILE).is_file():
+        best = folder / _read_json(folder / BEST_FILE)["model"]
+        if not (best / MODEL_FILE).is_file():  # the run's best is the model it began with
+            recipe = _read_json(folder / RECIPE_FILE)["recipe"]
+            names = [field.name for field in dataclasses.fields(ModelSettings)]
+            asked = {**recipe["model"], **recipe}
+            values = {name: asked[name] for name in ("agent", *names) if name in asked}
+            return parse_config(ModelSettings, values, place=str(folder / RECIPE_FILE))
+        folder = best
+    file = folder / MODEL_FILE
+    if not file.is_file():
+        return ModelSettings()
+    return parse_config(ModelSettings, _read_json(file), place=str(file))
+
+
+def write_model_settings(settings: ModelSettings, folder: Path) -> None:
+    """Write `exsearch.json` into a model's folder."""
+    (folder / MODEL_FILE).write_text(json.dumps(to_plain(settings), indent=1))
+
+
+def resolve_model(name: str | Path) -> str:
+    """A model's folder or Hugging Face id: the embedded one, a run's best, a folder, an id.
+
+    Raises:
+        ModelError: a path that is neither a model nor a finished run.
+    """
+    if str(name) == EMBEDDED_MODEL:
+        return str(embedded_model())
+    folder = Path(name).expanduser()
+    if (folder / BEST_FILE).is_file():
+        best = _read_json(folder / BEST_FILE)["model"]
+        inner = folder / best
+        return str(inner) if inner.is_dir() else resolve_model(best)
+    if (folder / RECIPE_FILE).is_file():
+        raise ModelError(f"{folder}: this run is not finished; finish it with `exsearch train`")
+    if folder.is_dir():
+        if not ((folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()):
+            raise ModelError(f"{folder}: neither a model folder (config.json) nor a finished run")
+        return str(folder)
+    if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
+        near = difflib.get_close_matches(str(name), [EMBEDDED_MODEL], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"try {EMBEDDED_MODEL}"
+        raise ModelError(f"no model {str(name)!r}: no such name or folder; {hint}")
+    return str(name)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file}: damaged, not JSON ({error})") from None
