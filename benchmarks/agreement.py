@@ -15,7 +15,8 @@ import torch
 
 from benchmarks.baselines import PlainTransformers
 from exsearch.engines.base import GREEDY, Request
-from exsearch.records import Call, Trajectory
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.records import Call, CallKind, Trajectory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Difference:
 
 
 def greedy_differences(
-    trajectories: Sequence[Trajectory], engine: Any, plain: PlainTransformers, agent: Any
+    trajectories: Sequence[Trajectory],
+    engine: Any,
+    plain: PlainTransformers,
+    method: SearcherMethod,
 ) -> tuple[int, list[Difference]]:
     """The calls compared, and the differences.
 
@@ -45,7 +49,7 @@ def greedy_differences(
             if turn < len(t.calls) and t.calls[turn].prompt_ids not in seen:
                 call = t.calls[turn]
                 seen.add(call.prompt_ids)
-                asked.append((t, Request(call.prompt_ids, agent.max_tokens(call.kind))))
+                asked.append((t, Request(call.prompt_ids, _limit(call, method))))
         requests = [request for _, request in asked]
         if not requests:
             continue
@@ -55,6 +59,12 @@ def greedy_differences(
             if a.output_ids != b.output_ids:
                 found.append(_difference(t.id, turn, request, a.output_ids, b.output_ids, plain))
     return len(seen), found
+
+
+def _limit(call: Call, method: SearcherMethod) -> int:
+    """Output tokens that the call might have taken."""
+    limits = {CallKind.SELECT: method.select_tokens, CallKind.RECORD: method.record_tokens}
+    return limits.get(call.kind, method.thought_tokens)
 
 
 def _difference(

@@ -1,6 +1,6 @@
 """The baselines are what one writes first with plain transformers: `AutoModelForCausalLM.generate`.
 
-Same episodes, same format, same index as ours. Each call encodes its whole prompt, keeps its own
+Same episodes, same prompts, same index as ours. Each call encodes its whole prompt, keeps its own
 KV cache and throws it away. They keep no log-probabilities, so they do a little less than ours.
 """
 
@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
 from benchmarks.workload import Workload, call_key
-from exsearch.agent.episode import Episode
+from exsearch.agent.episode import Episode, begin
 from exsearch.engines.base import ChatTokenizer, Generation, Request, Sampling
 from exsearch.records import Call, Question, Trajectory
 from exsearch.retrievers.base import Retriever
@@ -105,7 +105,10 @@ def sequential(
         for question in work.questions
         for sample in _samples(work, question)
         for trajectory in _drive(
-            [Episode(question, sample, work.agent, engine.tokenizer)], engine, sampling, retriever
+            [begin(question, work.method, engine.tokenizer, sample=sample)],
+            engine,
+            sampling,
+            retriever,
         )
     ]
 
@@ -115,7 +118,7 @@ def turn_by_turn(
 ) -> list[Trajectory]:
     """All trajectories side by side; none begins its next call before all have done this one."""
     episodes = [
-        Episode(question, sample, work.agent, engine.tokenizer)
+        begin(question, work.method, engine.tokenizer, sample=sample)
         for question in work.questions
         for sample in _samples(work, question)
     ]
@@ -129,24 +132,19 @@ def _samples(work: Workload, question: Question) -> list[int]:
 def _drive(
     episodes: list[Episode], engine: Any, sampling: Sampling, retriever: Retriever
 ) -> list[Trajectory]:
-    live = episodes
-    while live:
+    while live := [e for e in episodes if e.stop_reason is None]:
+        asking = [(e, e.ask) for e in live if e.ask]
         requests = [
-            Request(
-                e.prompt_ids(),
-                e.config.max_tokens(e.kind),
-                call_key(e.question.id, e.sample, len(e.calls)),
-            )
-            for e in live
+            Request(e.prompt_ids(), ask.max_tokens, call_key(e.question.id, e.sample, len(e.calls)))
+            for e, ask in asking
         ]
         replies = engine.generate(requests, sampling)
-        for e, request, reply in zip(live, requests, replies, strict=True):
-            call = Call(e.kind, request.prompt_ids, reply.output_ids)
+        for (e, ask), request, reply in zip(asking, requests, replies, strict=True):
+            call = Call(ask.kind, request.prompt_ids, reply.output_ids)
             e.take(call, finished=reply.finish_reason == "stop")
-        searching = [e for e in live if e.query]
-        queries = [e.query for e in searching if e.query]
-        found = retriever.search(queries, searching[0].config.passages) if searching else []
-        for e, passages in zip(searching, found, strict=True):
-            e.found(passages)
-        live = [e for e in live if e.stop_reason is None]
+        looking = [(e, e.look) for e in live if e.look]
+        if looking:
+            found = retriever.search([look.query for _, look in looking], looking[0][1].k)
+            for (e, _), passages in zip(looking, found, strict=True):
+                e.found(passages)
     return [e.trajectory() for e in episodes]

@@ -19,16 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from exsearch.build import load_engine, open_retriever, resolve_model
 from transformers import AutoModelForCausalLM
 
 from benchmarks.machine import facts
 from benchmarks.report import finish, launch, parser, table
 from benchmarks.workload import SAMPLE, build_index, questions, recipe
 from exsearch.agent.rollout import rollout
+from exsearch.engines import load_engine
 from exsearch.engines.base import GREEDY, Sampling, random_key
 from exsearch.engines.local.sampling import gumbel_noise
+from exsearch.models.settings import resolve_model
 from exsearch.records import Trajectory
+from exsearch.retrievers import open_retriever
 
 TIE = 1e-4
 SEED = 0
@@ -94,7 +96,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             engine,
             retriever,
             samples=samples,
-            config=whole.agent,
+            method=whole.method,
             sampling=sampling,
             seed=SEED,
         )

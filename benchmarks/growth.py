@@ -20,11 +20,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from exsearch.build import load_engine, open_retriever
-
 from benchmarks.machine import Ceilings, facts, peak_bytes
 from benchmarks.report import finish, launch, parser, spread, table
-from benchmarks.workload import SAMPLE, SAMPLES, Replay, build_index, questions, recipe, synthesised
+from benchmarks.workload import (
+    SAMPLE,
+    SAMPLES,
+    LaidDown,
+    build_index,
+    questions,
+    recipe,
+    synthesised,
+)
+from exsearch.engines import load_engine
+from exsearch.retrievers import open_retriever
 from exsearch.training.e_step import sample_and_weigh
 
 
@@ -51,15 +59,15 @@ def worker(args: argparse.Namespace) -> dict[str, Any]:
         args.model, batch_size=whole.model.batch_size, system_prompt=whole.model.system_prompt
     )
     asked = questions(args.data, args.large)
-    laid_down = synthesised(asked, open_retriever(args.index), engine.tokenizer, whole.agent)
+    made = synthesised(asked, open_retriever(args.index), engine.tokenizer, whole.method)
     config = dataclasses.replace(whole.e_step, samples=args.samples)
-    replay, retriever = Replay(engine, laid_down), open_retriever(args.index)
+    laid_down, retriever = LaidDown(engine, made), open_retriever(args.index)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trajectories.jsonl"
         start = time.perf_counter()
         sample_and_weigh(
-            asked[: args.worker], replay, retriever, file, config, whole.agent,
-            seed=Replay.SEED, iteration=0,
+            asked[: args.worker], laid_down, retriever, file, config, whole.method,
+            seed=LaidDown.SEED, iteration=0,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         peak, tokens = peak_bytes(), _tokens(file)

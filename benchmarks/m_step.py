@@ -31,21 +31,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from exsearch.build import load_engine, resolve_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from benchmarks.machine import Ceilings, facts, peak_bytes
 from benchmarks.report import finish, interleaved, launch, parser, spread, table
 from benchmarks.workload import SAMPLE, recipe, workload
+from exsearch.engines import load_engine
 from exsearch.errors import ConfigError, DataError
+from exsearch.models.settings import resolve_model
 from exsearch.records import WeightedTrajectory, to_json
 from exsearch.training.batches import TrainingSequence, training_sequences
-from exsearch.trajectories import by_question, weigh
+from exsearch.training.e_step import weigh
 from exsearch.training.m_step import m_step, new_optimizer
 from exsearch.training.recipe import MStepConfig
-from exsearch.training.warm_up import read_examples
 from exsearch.training.weights import effective_sample_size
+from exsearch.trajectories import WeightedFile, by_question
 
 TRL_PYTHON = Path(".venv-trl/bin/python")
 GRADIENT_QUESTIONS = 2
@@ -95,7 +96,7 @@ def worker(args: argparse.Namespace) -> dict[str, Any]:
     model: Any = AutoModelForCausalLM.from_pretrained(
         resolve_model(args.model), dtype=torch.float32
     )
-    items = read_examples(args.worker)
+    items = list(WeightedFile(args.worker))  # the clock is for training, not for reading
     if args.gradient:
         questions = len(by_question(items))
         config = m_step_config(args, min_weight=0.0, max_grad_norm=math.inf)
@@ -106,7 +107,7 @@ def worker(args: argparse.Namespace) -> dict[str, Any]:
         return {}
     config = m_step_config(args)
     optimizer = new_optimizer(model, config)
-    m_step(model, optimizer, read_examples(args.first), config)
+    m_step(model, optimizer, WeightedFile(args.first), config)
     start = time.perf_counter()
     figures = m_step(model, optimizer, items, config)
     seconds = time.perf_counter() - start
@@ -152,7 +153,7 @@ def _trl_row(sequence: TrainingSequence) -> str:
 def trajectories(args: argparse.Namespace, count: int, folder: Path) -> list[WeightedTrajectory]:
     """Weighted trajectories of `count` questions: from a file, or the workload's, weighed here."""
     if args.trajectories:
-        groups = by_question([i for i in read_examples(args.trajectories) if i.answer_ids])
+        groups = by_question([i for i in WeightedFile(args.trajectories) if i.answer_ids])
         if len(groups) < count:
             raise DataError(f"{len(groups)} questions, expected {count}", file=args.trajectories)
         return [item for group in groups[:count] for item in group]

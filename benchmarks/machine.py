@@ -103,6 +103,7 @@ def facts() -> dict[str, Any]:
 
     return {
         "cpu": _cpu_name(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

@@ -5,7 +5,7 @@ encoding    a batch of distinct real prompts, one token each: the least FLOP (ea
 decoding    32 sequences of 250-token prompts and 64 laid-down tokens each; its time is that of
             the whole less that of the same with one token each. Every run has fresh prompts, so
             that nothing kept from an earlier call helps
-scoring     `weigh` as a share of rollout and `weigh` together, on replayed trajectories
+scoring     `weigh` as a share of rollout and `weigh` together, on the workload's trajectories
 
 python -m benchmarks.phases [--data DIR] [--questions 16] [--json]
 """
@@ -20,13 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from exsearch.build import load_engine
-
 from benchmarks.counting import Ids, Shape, decoding_seconds, prompt_seconds
 from benchmarks.machine import Ceilings, facts
 from benchmarks.report import finish, interleaved, launch, parser, spread, table
 from benchmarks.rollout import ours
 from benchmarks.workload import SAMPLE, recipe, workload
+from exsearch.engines import load_engine
 from exsearch.engines.base import Request, Sampling
 from exsearch.records import Call, CallKind, Trajectory
 from exsearch.training.e_step import weigh

@@ -24,18 +24,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from exsearch.build import load_engine, resolve_model
-
 from benchmarks.agreement import greedy_differences, log_prob_gap
 from benchmarks.baselines import PlainTransformers, sequential, turn_by_turn
 from benchmarks.counting import Shape, Work, floor
 from benchmarks.machine import Ceilings, facts
 from benchmarks.report import finish, interleaved, launch, parser, spread, table
 from benchmarks.shares import TimedRetriever, timed_rollout
-from benchmarks.workload import SAMPLE, Replay, Workload, recipe, workload
+from benchmarks.workload import SAMPLE, LaidDown, Workload, recipe, workload
 from exsearch.agent.rollout import rollout
+from exsearch.engines import load_engine
 from exsearch.engines.base import Sampling
 from exsearch.errors import EngineError
+from exsearch.models.settings import resolve_model
 from exsearch.records import Trajectory
 
 COUNTERS = ("encoded_tokens", "decoded_tokens")
@@ -45,7 +45,7 @@ def options() -> argparse.ArgumentParser:
     """The command line."""
     made = parser(__doc__)
     made.add_argument("--data", default=SAMPLE, help="folder with corpus and test .jsonl.gz")
-    made.add_argument("--replay", type=Path, help="weighted trajectories of `exsearch rollout`")
+    made.add_argument("--replay", type=Path, help="trajectories of `exsearch rollout`")
     made.add_argument("--model", default="smollm2-135m")
     made.add_argument("--questions", type=int, default=32, help="for ours, each with K = 4 samples")
     made.add_argument("--batched-questions", type=int, default=8)
@@ -60,11 +60,11 @@ def ours(work: Workload, engine: Any, retriever: Any) -> list[Trajectory]:
     """A rollout of the workload by this project."""
     return rollout(
         work.questions,
-        Replay(engine, work.trajectories),
+        LaidDown(engine, work.trajectories),
         retriever,
         samples=work.samples,
-        config=work.agent,
-        seed=Replay.SEED,
+        method=work.method,
+        seed=LaidDown.SEED,
     )
 
 
@@ -91,7 +91,7 @@ def best_batch_size(work: Workload, plain: PlainTransformers, sizes: list[int]) 
     seconds = {}
     for size in sizes:
         plain.batch_size = size
-        run = functools.partial(turn_by_turn, work, Replay(plain, work.trajectories), Sampling())
+        run = functools.partial(turn_by_turn, work, LaidDown(plain, work.trajectories), Sampling())
         seconds[size] = timed(work, run, [])
     return dict(sorted(seconds.items(), key=lambda item: item[1]))
 
@@ -158,7 +158,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ("batched", some, batched, turn_by_turn),
         ("sequential", few, single, sequential),
     ):
-        run = functools.partial(drive, part, Replay(plain, part.trajectories), Sampling())
+        run = functools.partial(drive, part, LaidDown(plain, part.trajectories), Sampling())
         systems[name] = functools.partial(timed, part, run, [])
     ceilings = Ceilings()
     seconds = interleaved(systems, args.runs, ceilings.measure)
@@ -168,7 +168,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     least = floor(work.trajectories, Shape.of(engine.model), ceilings.ceiling)
     median = spread(seconds["ours"])["median"]
     agreed = work.of(args.greedy_questions)
-    compared, differences = greedy_differences(agreed.trajectories, engine, single, work.agent)
+    compared, differences = greedy_differences(agreed.trajectories, engine, single, work.method)
     return {
         "machine": facts(),
         "ceiling": ceilings.figures(),

@@ -43,6 +43,7 @@ class TimedRetriever:
 
     def __init__(self, inner: Retriever, timer: Timer):
         self._search = timer.around(inner.search)
+        self.fetch, self.identity = inner.fetch, inner.identity
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """As the inner retriever."""
@@ -54,7 +55,7 @@ def timed_rollout() -> Iterator[dict[str, Timer]]:
     """Timers of a rollout within: `sampling`, `episodes`; `retrieval` is for a `TimedRetriever`."""
     timers = {name: Timer() for name in ("sampling", "retrieval", "episodes")}
     with contextlib.ExitStack() as stack:
-        for method in ("prompt_ids", "take"):
+        for method in ("prompt_ids", "take", "found"):
             function = timers["episodes"].around(getattr(Episode, method))
             # Of a class, so the wrapper must be a plain function to become a method: it is one.
             stack.enter_context(patch.object(Episode, method, function))

@@ -1,4 +1,4 @@
-"""The workload: real questions, the real index and agent, and what is written at each call.
+"""The workload: real questions, the real index and method, and what is written at each call.
 
 An untrained model would stop after one malformed thought. So the tokens are laid down before: each
 call's output is forced (`Request.forced_ids`) while the model computes every step and its logits as
@@ -15,23 +15,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from exsearch.retrievers import open_retriever
-
-from exsearch.agent.episode import begin
-from exsearch.methods.searcher import SearcherMethod
+from exsearch.agent.replay import UnreplayableError, replay
 from exsearch.config import load_config
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
-from exsearch.engines.base import ChatTokenizer, Generation, Request, Sampling, random_key
+from exsearch.engines.base import (
+    ChatTokenizer,
+    Generation,
+    Request,
+    Sampling,
+    Session,
+    random_key,
+)
 from exsearch.errors import DataError, EngineError
-from exsearch.methods.format import Answer, Search, render_record, render_thought
-from exsearch.records import Evidence, Passage, Question, Trajectory
+from exsearch.methods.format import Answer, Search, one_line, render_record, render_thought
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.records import Evidence, Passage, Question, Step, Trajectory
+from exsearch.retrievers import open_retriever
 from exsearch.retrievers.base import Retriever
 from exsearch.retrievers.bm25 import build_bm25
-from exsearch.trajectories import by_question
 from exsearch.training.recipe import Recipe
-from exsearch.training.warm_up import read_examples, written
+from exsearch.trajectories import by_question, read_trajectories
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "2wiki_cpu.toml"
 SAMPLE = "sample:"
@@ -43,7 +48,7 @@ _NAME = re.compile(r"(?:[A-Z][\w'.()-]*\s?)+")
 
 
 def recipe() -> Recipe:
-    """The recipe whose agent and model settings are measured."""
+    """The recipe whose method and model settings are measured."""
     return load_config(Recipe, RECIPE)
 
 
@@ -77,7 +82,7 @@ def synthesised(
     asked: Iterable[Question],
     retriever: Retriever,
     tokenizer: ChatTokenizer,
-    agent: SearcherMethod,
+    method: SearcherMethod,
     samples: int = SAMPLES,
 ) -> Iterator[Trajectory]:
     """Trajectories as a trained searcher writes them, the same each time, one after the other.
@@ -87,7 +92,7 @@ def synthesised(
     """
     for question in asked:
         for sample in range(samples):
-            yield _trajectory(question, sample, retriever, tokenizer, agent)
+            yield _trajectory(question, sample, retriever, tokenizer, method)
 
 
 def _trajectory(
@@ -95,31 +100,57 @@ def _trajectory(
     sample: int,
     retriever: Retriever,
     tokenizer: ChatTokenizer,
-    agent: SearcherMethod,
+    method: SearcherMethod,
 ) -> Trajectory:
-    episode = Episode(question, sample, agent, tokenizer)
     draw = random_key("workload", question.id)
     parting = draw // 2 % 2 if draw % 2 else None  # the query from which samples differ
-    for n, query in enumerate(_queries(question)[: agent.max_steps]):
+    thought_tokens = method.thought_tokens
+    steps: list[Step] = []
+    for n, query in enumerate(_queries(question)[: method.max_steps]):
         variant = sample if parting is not None and n >= parting else 0
-        _say(episode, render_thought(Search(_reworded(query, variant))), agent.thought_tokens)
-        passages = retriever.search([episode.query or ""], agent.passages)[0]
-        episode.found(passages)
-        _say(episode, render_record(_fact(passages, variant), passages), agent.record_tokens)
+        query = _fitting(one_line(_reworded(query, variant)), _search, tokenizer, thought_tokens)
+        found = tuple(retriever.search([query], method.passages)[0])
+        evidence = _evidence(found, variant, tokenizer, method.record_tokens)
+        steps.append(Step(query, found, evidence=evidence))
     answer = question.distinct_answers[0] if question.distinct_answers else "unknown"
-    _say(episode, render_thought(Answer(answer)), agent.thought_tokens)
-    return episode.trajectory()
+    answer = _fitting(" ".join(answer.split()), _answer, tokenizer, thought_tokens)
+    try:
+        made = replay(question, steps, answer, method, tokenizer, within_limits=True)
+    except UnreplayableError as error:
+        raise DataError(f"question {question.id}: {error}") from None
+    return dataclasses.replace(made, sample=sample)
 
 
-def _say(episode: Episode, text: str, limit: int) -> None:
-    """Put a text in the model's place, cut by words until it fits the call's limit."""
+def _fitting(text: str, written: Callable[[str], str], tokenizer: ChatTokenizer, limit: int) -> str:
+    """The text, cut by words until what is written for it fits the call's limit."""
     words = text.split(" ")
-    while len(call := written(episode, " ".join(words)).output_ids) > limit:
-        words = words[:-1]
-    assert len(call) <= limit
-    episode.take(written(episode, " ".join(words)), finished=True)
-    if episode.malformed:
-        raise DataError(f"question {episode.question.id}: {text!r} is {episode.malformed}")
+    while words and len(tokenizer.encode(written(" ".join(words)))) >= limit:  # the end is one more
+        words.pop()
+    return " ".join(words)
+
+
+def _search(query: str) -> str:
+    return render_thought(Search(query))
+
+
+def _answer(answer: str) -> str:
+    return render_thought(Answer(answer))
+
+
+def _evidence(
+    passages: Sequence[Passage], variant: int, tokenizer: ChatTokenizer, limit: int
+) -> Evidence | None:
+    """The first words of a passage; a variant takes the next passage."""
+    if not passages:
+        return None
+    passage = passages[variant % len(passages)]
+    text = " ".join(passage.text.split()[:FACT_WORDS])
+
+    def record(fact: str) -> str:
+        return render_record(Evidence(fact, (passage.id,)), passages)
+
+    fact = _fitting(one_line(f"{passage.title}: {text}"), record, tokenizer, limit)
+    return Evidence(fact, (passage.id,))
 
 
 def _queries(question: Question) -> list[str]:
@@ -141,17 +172,8 @@ def _reworded(query: str, variant: int) -> str:
     return query + endings[variant % len(endings)]
 
 
-def _fact(passages: Sequence[Passage], variant: int) -> Evidence | None:
-    """The first words of a passage; a variant takes the next passage."""
-    if not passages:
-        return None
-    passage = passages[variant % len(passages)]
-    text = " ".join(passage.text.split()[:FACT_WORDS])
-    return Evidence(f"{passage.title}: {text}", (passage.id,))
-
-
-class Replay:
-    """An engine in front of another that lays down what is written at each call.
+class LaidDown:
+    """An engine in front of another; what is written at each call is laid down before.
 
     A call is known by its request's key (`rollout` makes it from question, sample and call), so
     rollouts must use `SEED` and iteration 0. Everything else goes to the inner engine.
@@ -174,12 +196,34 @@ class Replay:
             for n, call in enumerate(t.calls)
         }
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
+    @property
+    def rows(self) -> int:
+        """As the inner engine."""
+        return self.inner.rows
+
+    @property
+    def trains(self) -> bool:
+        """As the inner engine."""
+        return self.inner.trains
+
+    @property
+    def scores(self) -> bool:
+        """As the inner engine."""
+        return self.inner.scores
+
+    @property
+    def streams(self) -> bool:
+        """As the inner engine."""
+        return self.inner.streams
+
+    @property
+    def device(self) -> Any:
+        """As the inner engine."""
+        return self.inner.device
 
     @property
     def tokenizer(self) -> ChatTokenizer:
-        """The inner engine's."""
+        """As the inner engine."""
         return self.inner.tokenizer
 
     def log_prob(
@@ -200,11 +244,9 @@ class Replay:
             self.check(request, generation)
         return written
 
-    @property
-    def open(self) -> Callable[[], ReplaySession]:
-        """As the inner engine, where it has sessions; else no such attribute."""
-        inner = self.inner.open
-        return lambda: ReplaySession(self, inner())
+    def open(self) -> Session:
+        """As the inner engine, with the outputs laid down."""
+        return LaidDownSession(self, self.inner.open())
 
     def forced(self, request: Request) -> Request:
         """The request with its output laid down."""
@@ -212,7 +254,7 @@ class Replay:
             raise EngineError("a call that is in no trajectory: other prompts, or another seed?")
         return dataclasses.replace(request, forced_ids=tuple(self._outputs[request.key]))
 
-    def check(self, request: Request, written: Generation) -> None:
+    def check(self, request: Request, written: Generation | EngineError) -> None:
         """See that the engine wrote what was laid down."""
         if getattr(written, "output_ids", None) != request.forced_ids:
             raise EngineError(
@@ -221,34 +263,45 @@ class Replay:
             )
 
 
-class ReplaySession:
+class LaidDownSession:
     """A session of the inner engine, with the outputs laid down."""
 
-    def __init__(self, replay: Replay, session: Any):
-        self._replay, self._session = replay, session
+    def __init__(self, engine: LaidDown, session: Session):
+        self._engine, self._session = engine, session
         self._forced: dict[int, Request] = {}
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
+    @property
+    def busy(self) -> bool:
+        """As the inner session."""
+        return self._session.busy
 
     def submit(self, request: Request, sampling: Sampling) -> int:
         """As the inner session."""
-        forced = self._replay.forced(request)
+        forced = self._engine.forced(request)
         ticket = self._session.submit(forced, sampling)
         self._forced[ticket] = forced
         return ticket
 
-    def step(self) -> list[tuple[int, Any]]:
+    def cancel(self, ticket: int) -> None:
+        """As the inner session."""
+        self._session.cancel(ticket)
+        self._forced.pop(ticket, None)
+
+    def written(self, ticket: int) -> Sequence[int]:
+        """As the inner session."""
+        return self._session.written(ticket)
+
+    def step(self) -> list[tuple[int, Generation | EngineError]]:
         """As the inner session."""
         ended = self._session.step()
-        for ticket, generation in ended:
-            self._replay.check(self._forced.pop(ticket), generation)
+        for ticket, reply in ended:
+            self._engine.check(self._forced.pop(ticket), reply)
         return ended
 
 
 def call_key(question_id: str, sample: int, call: int) -> int:
-    """The key that `rollout` gives a request, with the seed of a replay."""
-    return random_key(Replay.SEED, 0, question_id, sample, call, 0)
+    """The key that `rollout` gives a request, with the seed of what is laid down."""
+    return random_key(LaidDown.SEED, 0, question_id, sample, call, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +310,7 @@ class Workload:
 
     questions: list[Question]
     trajectories: list[Trajectory]
-    agent: SearcherMethod
+    method: SearcherMethod
     index: Path
 
     @property
@@ -277,22 +330,23 @@ class Workload:
 
 
 def workload(
-    data: str, count: int, folder: Path, tokenizer: ChatTokenizer, replay: Path | None = None
+    data: str, count: int, folder: Path, tokenizer: ChatTokenizer, recorded: Path | None = None
 ) -> Workload:
     """The workload of `count` questions, or of a recorded file's first `count`.
 
     Raises:
         DataError: fewer questions than that.
     """
-    agent, index = recipe().agent, build_index(data, folder / "index")
-    if replay is None:
+    method, index = recipe().method, build_index(data, folder / "index")
+    assert isinstance(method, SearcherMethod)
+    if recorded is None:
         asked = questions(data, count)
-        made = list(synthesised(asked, open_retriever(index), tokenizer, agent))
-        return Workload(asked, made, agent, index)
-    groups = by_question([i for i in read_examples(replay) if i.trajectory.trainable])
+        made = list(synthesised(asked, open_retriever(index), tokenizer, method))
+        return Workload(asked, made, method, index)
+    groups = by_question([t for t in read_trajectories(recorded) if t.trainable])
     samples = max(map(len, groups), default=0)
-    whole = [[i.trajectory for i in g] for g in groups if len(g) == samples]
+    whole = [group for group in groups if len(group) == samples]
     if len(whole) < count:
-        raise DataError(f"{len(whole)} questions, expected {count}", file=replay)
+        raise DataError(f"{len(whole)} questions, expected {count}", file=recorded)
     asked = [group[0].question for group in whole]
-    return Workload(asked, [t for group in whole for t in group], agent, index).of(count)
+    return Workload(asked, [t for group in whole for t in group], method, index).of(count)

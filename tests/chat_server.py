@@ -37,6 +37,12 @@ class OnePassage:
         self.queries += queries
         return [[PASSAGE] for _ in queries]
 
+    def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
+        return [PASSAGE if id_ == PASSAGE.id else None for id_ in ids]
+
+    def identity(self) -> str:
+        return "one passage"
+
 
 def questions(count: int) -> list[Question]:
     return [Question(f"q{n}", f"Who built lighthouse {n}?", ("Ada Fenn",)) for n in range(count)]
@@ -65,7 +71,11 @@ class FakeServer:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                length = int(self.headers["Content-Length"])
+                data = self.rfile.read(length)
+                if len(data) < length:  # the client has gone
+                    return
+                body = json.loads(data)
                 fake.bodies.append(body)
                 fake.paths.append(self.path)
                 fake.headers.append({k.lower(): v for k, v in self.headers.items()})

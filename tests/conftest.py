@@ -59,10 +59,10 @@ def sample_retriever(tmp_path_factory: pytest.TempPathFactory) -> Bm25Retriever:
 
 
 def sample_texts() -> list[str]:
-    """What the tiny tokenizer learns its words from: the sample and the agent's own frames."""
-    from exsearch.methods import format as agent_format
+    """What the tiny tokenizer learns its words from: the sample and the methods' own frames."""
+    from exsearch.methods import format as method_format
 
-    instructions = [v for n, v in vars(agent_format).items() if n.endswith("_INSTRUCTION")]
+    instructions = [v for n, v in vars(method_format).items() if n.endswith("_INSTRUCTION")]
     frames = ["Search: Who? Answer: yes", "Question: Notes: none\nQuery: Nothing found. None."]
     passages = [f"[1] {p.title}: {p.text}" for p in read_corpus([sample_path("corpus")])]
     questions = [q.question for q in load_questions(sample_path("train"))]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from exsearch.config import first_difference, load_config, parse_config, to_plain
+from exsearch.config import first_difference, load_config, parse_config, renamed, to_plain
 from exsearch.errors import ConfigError
 
 
@@ -140,6 +140,35 @@ def test_a_check_of_the_whole_names_no_key():
 
     with pytest.raises(ConfigError, match=r"^r: low is above high$"):
         parse_config(Pair, {"low": 2, "high": 1}, place="r")
+
+
+@dataclasses.dataclass(frozen=True)
+class Oven:
+    warmth: int = renamed("heat", default=5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kitchen:
+    oven: Oven | None = renamed("stove", default=None)
+
+
+@pytest.mark.parametrize("section", ["oven", "stove"])
+@pytest.mark.parametrize("key", ["warmth", "heat"])
+def test_a_key_is_known_by_its_old_name_too(section, key):
+    assert parse_config(Kitchen, {section: {key: 7}}, place="r") == Kitchen(Oven(7))
+    with pytest.raises(ConfigError, match=r"^r: oven\.warmth: .*integer.*, got 'hot'$"):
+        parse_config(Kitchen, {section: {key: "hot"}}, place="r")
+
+
+def test_a_key_is_given_under_one_name_only():
+    with pytest.raises(ConfigError, match=r"^r: stove is now called oven: give only one$"):
+        parse_config(Kitchen, {"stove": {}, "oven": {}}, place="r")
+    both = {"oven": {"warmth": 7, "heat": 7}}
+    with pytest.raises(ConfigError, match=r"^r: oven\.heat is now called oven\.warmth: give only"):
+        parse_config(Kitchen, both, place="r")
+    with pytest.raises(ConfigError, match=r"unknown key oven\.warmt; did you mean oven\.warmth\?"):
+        parse_config(Kitchen, {"oven": {"warmt": 7}}, place="r")
+    assert to_plain(Kitchen(Oven(7))) == {"oven": {"warmth": 7}}
 
 
 def test_a_resolved_config_is_plain_json_and_reads_back():

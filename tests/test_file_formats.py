@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterable
@@ -9,24 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exsearch.build import ModelSettings
 
-from exsearch.methods.searcher import SearcherMethod
-from exsearch.config import load_config, parse_config, to_plain
+from exsearch.config import load_config, to_plain
 from exsearch.data.corpus import read_corpus
 from exsearch.data.formats import convert
 from exsearch.data.questions import load_questions
+from exsearch.engines.config import ModelConfig
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.evaluation.score import load_predictions, score_predictions
+from exsearch.jobs.evaluate import evaluate
 from exsearch.jobs.inputs import Asking
-from exsearch.jobs.train import evaluate, rollout
-from exsearch.records import Trajectory, WeightedTrajectory, from_json, to_json
-from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
+from exsearch.jobs.rollout import rollout
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.models.settings import MODEL_FILE, model_settings
+from exsearch.progress import Bars
+from exsearch.records import SCHEMA_VERSION, Trajectory, WeightedTrajectory, from_json, to_json
+from exsearch.retrievers import build_index, open_retriever
 from exsearch.runs import read_jsonl
-from exsearch.training.recipe import EStepConfig, GemConfig, ModelConfig, Recipe, WarmUpConfig
+from exsearch.training.e_step import EStepConfig
+from exsearch.training.recipe import GemConfig, Recipe, WarmUpConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "file-formats.md"
-AGENT = SearcherMethod(passages=2)
+METHOD = SearcherMethod(passages=2)
 
 
 def block(heading: str) -> str:
@@ -64,14 +69,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("formats")
     written("questions.jsonl", folder, block("Questions"))
     written("script.jsonl", folder, block("Script"))
-    build_bm25(read_corpus([written("corpus.jsonl", folder, block("Corpus"))]), folder / "index")
+    build_index(read_corpus([written("corpus.jsonl", folder, block("Corpus"))]), folder / "index")
     return folder
 
 
 @pytest.fixture(scope="module")
 def asking(files: Path) -> Asking:
     model = ModelConfig(name=str(files / "script.jsonl"), engine="scripted")
-    return Asking(str(files / "questions.jsonl"), files / "index", model, AGENT)
+    return Asking(str(files / "questions.jsonl"), str(files / "index"), model, METHOD)
 
 
 def test_inputs_are_read(files: Path, tmp_path: Path) -> None:
@@ -84,9 +89,11 @@ def test_inputs_are_read(files: Path, tmp_path: Path) -> None:
     recipe = load_config(Recipe, written("r.toml", tmp_path, block("Recipe")))
     assert recipe.teacher is not None
     assert recipe.warm_up.source == "teacher"
+    assert recipe.method == SearcherMethod(max_steps=4)
 
 
 def test_records_are_the_pages_own() -> None:
+    assert example("Trajectory")["schema_version"] == SCHEMA_VERSION
     for kind, heading in ((Trajectory, "Trajectory"), (WeightedTrajectory, "Weighted trajectory")):
         record = from_json(kind, block(heading))
         assert json.loads(to_json(record)) == example(heading)
@@ -102,7 +109,8 @@ def test_a_folder_of_an_index(files: Path) -> None:
     assert all(entry.keys() == shape.keys() for entry in manifest["files"].values())
     named = {p.name + "/" * p.is_dir() for p in index.iterdir()} - {"manifest.json"}
     assert named <= tree("Index")
-    assert len(Bm25Retriever.open(index)) == example("Index")["passages"]
+    found = open_retriever(index).fetch([p["id"] for p in examples("Corpus")] + ["none"])
+    assert [p is not None for p in found] == [True] * example("Index")["passages"] + [False]
 
 
 def test_a_converted_data_set(tmp_path: Path) -> None:
@@ -113,7 +121,7 @@ def test_a_converted_data_set(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_folder(asking: Asking, tmp_path: Path) -> None:
-    summary = evaluate(asking, tmp_path / "out", progress=False)
+    summary = evaluate(asking, tmp_path / "out", bars=Bars(False))
     assert summary.keys() == example("summary.json").keys()
     assert summary["ci95"].keys() == example("summary.json")["ci95"].keys()
     (row,) = read_jsonl(tmp_path / "out" / "predictions.jsonl")
@@ -122,7 +130,7 @@ def test_an_evaluation_folder(asking: Asking, tmp_path: Path) -> None:
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert settings.keys() == example("settings.json").keys()
     assert settings["model"].keys() == example("settings.json")["model"].keys()
-    assert settings["agent"].keys() == example("settings.json")["agent"].keys()
+    assert settings["method"].keys() == example("settings.json")["method"].keys()
     (chunk,) = read_jsonl(tmp_path / "out" / "trajectories.chunks")
     assert list(chunk) == ["samples", "seconds", "bytes"]
     environment = json.loads((tmp_path / "out" / "environment.json").read_text())
@@ -133,8 +141,19 @@ def test_an_evaluation_folder(asking: Asking, tmp_path: Path) -> None:
     assert len(names) == 7
 
 
+def test_a_metric_that_says_nothing_about_some_questions(asking: Asking, tmp_path: Path) -> None:
+    other = json.loads(block("Questions").splitlines()[0]) | {"id": "q2", "supporting": []}
+    text = block("Questions") + json.dumps(other) + "\n"
+    file = written("questions.jsonl", tmp_path, text)
+    asked = dataclasses.replace(asking, questions=str(file))
+    summary = evaluate(asked, tmp_path / "out", bars=Bars(False))
+    assert summary.keys() - example("summary.json").keys() == {"recall_at_k_n"}
+    assert summary["recall_at_k_n"] == 1
+    assert "`recall_at_k_n`" in PAGE.read_text(encoding="utf-8")
+
+
 def test_a_rollout(asking: Asking, tmp_path: Path) -> None:
-    rollout(asking, tmp_path / "t.jsonl", EStepConfig(samples=2), progress=False)
+    rollout(asking, tmp_path / "t.jsonl", EStepConfig(samples=2), bars=Bars(False))
     (chunk,) = read_jsonl(tmp_path / "t.chunks")
     assert chunk.keys() == examples("Chunks")[0].keys()
     wanted = {"t.jsonl", "t.chunks", "t.settings.json", "t.environment.json", ".t.jsonl.lock"}
@@ -147,12 +166,11 @@ def test_a_training_run(
     import torch
 
     from exsearch.engines.local.engine import TransformersEngine
-    from exsearch.training.checkpoint import SETTINGS_FILE
     from exsearch.training.loop import Loop
 
     recipe = Recipe(
         "tiny",
-        agent=SearcherMethod(passages=2, passage_words=20, thought_tokens=8, record_tokens=8),
+        method=SearcherMethod(passages=2, passage_words=20, thought_tokens=8, record_tokens=8),
         warm_up=WarmUpConfig(examples=2),
         gem=GemConfig(iterations=0, dev_questions=1, probe_questions=1, probe_samples=2),
     )
@@ -165,7 +183,7 @@ def test_a_training_run(
         engine=TransformersEngine(tiny_model_folder, device="cpu"),
         start=tiny_model_folder,
         device=torch.device("cpu"),
-        progress=False,
+        bars=Bars(False),
     ).run()
     assert best.keys() == example("best.json").keys()
     documented = {event["event"]: event.keys() for event in examples("metrics.jsonl")}
@@ -178,10 +196,12 @@ def test_a_training_run(
     }
     assert events.keys() == documented.keys() - {"e_step"}
     assert names_below(tmp_path) <= tree("Training run")
-    settings = json.loads((tmp_path / "warm_up" / "model" / SETTINGS_FILE).read_text())
+    settings = json.loads((tmp_path / "warm_up" / "model" / MODEL_FILE).read_text())
     assert settings.keys() == example("Model").keys()
-    assert parse_config(ModelSettings, settings, place="").agent == recipe.agent
-    assert example("Model")["agent"].keys() == settings["agent"].keys()
+    assert example("Model")["method"].keys() == settings["method"].keys()
+    assert model_settings(tmp_path / "warm_up" / "model").method == recipe.method
+    written(MODEL_FILE, tmp_path, block("Model"))
+    assert model_settings(tmp_path).method.name == "searcher"
     assert {"recipe", "data_sha256"} == example("recipe.json").keys()
     assert example("recipe.json")["recipe"].keys() - {"…"} <= to_plain(recipe).keys()
 

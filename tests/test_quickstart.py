@@ -31,7 +31,7 @@ def test_the_small_one_differs_in_counts_only():
     full, small = load_config(Recipe, RECIPE), load_config(Recipe, RECIPE, SMALL)
     assert small.warm_up.examples < full.warm_up.examples
     assert small.e_step.questions < full.e_step.questions
-    assert (small.agent, small.m_step) == (full.agent, full.m_step)
+    assert (small.method, small.m_step) == (full.method, full.m_step)
 
 
 @pytest.mark.slow

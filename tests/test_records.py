@@ -59,6 +59,8 @@ trajectories = st.builds(
     counts,
     st.none() | texts,
     floats,
+    texts,
+    st.booleans(),
 )
 weighted = st.builds(
     WeightedTrajectory, trajectories, floats, tuples(floats), tuples(tuples(counts))
@@ -100,13 +102,31 @@ def test_infinite_scores_are_json_that_any_reader_takes(z, score):
     assert from_json(WeightedTrajectory, line).answer_log_probs == (score,)
 
 
+def version_1(record):
+    """A line as version 1 wrote it: there was one method, and nothing on how tokens were drawn."""
+    fields = json.loads(to_json(record)) | {"schema_version": 1}
+    trajectory_fields = fields.get("trajectory", fields)
+    del trajectory_fields["method"], trajectory_fields["truncated_sampling"]
+    return json.dumps(fields)
+
+
 def version_0(record):
     """A line as version 0 wrote it: evidence as plain text, and no version."""
-    fields = json.loads(to_json(record))
+    fields = json.loads(version_1(record))
     del fields["schema_version"]
     for step in fields.get("trajectory", fields)["steps"]:
         step["evidence"] = step["evidence"] and step["evidence"]["text"]
     return json.dumps(fields)
+
+
+@given(trajectories)
+def test_version_1_still_loads(z):
+    expected = dataclasses.replace(z, method="searcher", truncated_sampling=False)
+    assert from_json(Trajectory, version_1(z)) == expected
+    w = WeightedTrajectory(z, 0.5, (-1.0,), ((1,),))
+    assert from_json(WeightedTrajectory, version_1(w)) == dataclasses.replace(
+        w, trajectory=expected
+    )
 
 
 @given(trajectories)
@@ -116,7 +136,12 @@ def test_version_0_still_loads(z):
             step, evidence=step.evidence and Evidence(step.evidence.text, ())
         )
 
-    expected = dataclasses.replace(z, steps=tuple(map(without_sources, z.steps)))
+    expected = dataclasses.replace(
+        z,
+        steps=tuple(map(without_sources, z.steps)),
+        method="searcher",
+        truncated_sampling=False,
+    )
     assert from_json(Trajectory, version_0(z)) == expected
     w = WeightedTrajectory(z, 0.5, (-1.0,), ((1,),))
     assert from_json(WeightedTrajectory, version_0(w)) == dataclasses.replace(
@@ -125,8 +150,8 @@ def test_version_0_still_loads(z):
 
 
 def test_a_newer_version_is_refused():
-    line = to_json(Passage("1", "t", "x")).replace('"schema_version":1', '"schema_version":2')
-    with pytest.raises(ValueError, match="schema version 2 is newer than 1: update exsearch"):
+    line = to_json(Passage("1", "t", "x")).replace('"schema_version":2', '"schema_version":3')
+    with pytest.raises(ValueError, match="schema version 3 is newer than 2: update exsearch"):
         from_json(Passage, line)
 
 
@@ -169,6 +194,13 @@ def test_passages_are_named_once_in_the_order_of_first_appearance():
     assert [p.id for p in z.passages] == ["b", "a", "c"]
 
 
+def test_a_record_is_shown_what_was_selected_in_its_order():
+    a, b, c = (Passage(i, i, i) for i in "abc")
+    assert Step("q", (a, b, c)).shown == (a, b, c)
+    assert Step("q", (a, b, c), ("c", "a")).shown == (c, a)
+    assert Step("q", (a, b, c), ()).shown == ()
+
+
 def test_the_latent_part_ends_where_the_answer_begins():
     think = Call(CallKind.THINK, (1,), (2, 3), (-1.0, -2.0), (-3.0, -4.0))
     answer = Call(CallKind.THINK, (1,), (4, 5, 6), (-0.5, -8.0, -8.0), (-0.25, -8.0, -8.0))
@@ -179,6 +211,22 @@ def test_the_latent_part_ends_where_the_answer_begins():
     assert [n for _, n in forced.latent_calls] == [2, 0]
     cut_off = trajectory(calls=(think, answer), stop_reason=StopReason.MAX_TOKENS)
     assert [n for _, n in cut_off.latent_calls] == [2, 3]
+
+
+def test_a_weight_is_exact_where_log_p_and_log_q_are_known_and_nothing_was_left_out():
+    def sampled(log_p, log_q, **fields):
+        return trajectory(calls=(Call(CallKind.THINK, (1,), (2, 3), log_p, log_q),), **fields)
+
+    own, other = ((-1.0, -2.0),) * 2, ((-1.0, -2.0), (-0.5, -2.0))
+    assert sampled(*own).drawn_from_model and sampled(*own).has_exact_weight
+    assert not sampled(*other).drawn_from_model and sampled(*other).has_exact_weight
+    assert sampled(*own, truncated_sampling=True).has_exact_weight
+    assert not sampled(*other, truncated_sampling=True).has_exact_weight
+    assert not sampled(*own, retries=1).has_exact_weight
+    for p, q in (((), ()), (own[0], ()), ((-1.0,), (-1.0,))):
+        assert not sampled(p, q).has_exact_weight
+    # What is drawn after z, the answer, needs no ratio.
+    assert sampled((-1.0, -2.0), (-1.0, -9.0), answer_start=1).drawn_from_model
 
 
 def test_token_counts():

@@ -23,10 +23,10 @@ from exsearch.records import (
 )
 from exsearch.show import (
     answer_text,
+    find_traces,
     folder_object,
     folder_text,
     percent,
-    read_traces,
     safe,
     summary_text,
     table,
@@ -35,8 +35,22 @@ from exsearch.show import (
 )
 
 EVENTS = [
-    {"stage": "warm_up", "event": "step", "step": 1, "steps": 2, "loss": 1.5, "time": 1.0},
-    {"stage": "warm_up", "event": "step", "step": 2, "steps": 2, "loss": 0.5, "time": 2.0},
+    {
+        "stage": "warm_up",
+        "event": "step",
+        "step": 1,
+        "optimizer_steps": 2,
+        "loss": 1.5,
+        "time": 1.0,
+    },
+    {
+        "stage": "warm_up",
+        "event": "step",
+        "step": 2,
+        "optimizer_steps": 2,
+        "loss": 0.5,
+        "time": 2.0,
+    },
     {"stage": "warm_up", "event": "m_step", "step": None, "seconds": 30.0, "time": 3.0},
     {
         "stage": "warm_up",
@@ -109,6 +123,13 @@ def test_a_run_is_a_table_of_its_stages(run_folder: Path):
     assert folder_text(run_folder).splitlines()[0].endswith(": best: warm_up")
 
 
+def test_a_journal_of_before_is_shown_alike(run_folder: Path):
+    text = folder_text(run_folder)
+    journal = run_folder / "metrics.jsonl"
+    journal.write_text(journal.read_text().replace('"optimizer_steps"', '"steps"'))
+    assert folder_text(run_folder) == text
+
+
 def test_a_run_as_values(run_folder: Path):
     shown = folder_object(run_folder)
     assert (shown["finished"], shown["best"]) == (False, None)
@@ -170,14 +191,14 @@ def test_traces_are_found_by_question_and_by_sample(tmp_path: Path):
     file = tmp_path / "trajectories.jsonl"
     traces = [trajectory(sample=0), WeightedTrajectory(trajectory(sample=1), 1.0)]
     file.write_text("".join(to_json(trace) + "\n" for trace in traces) + '{"torn')
-    assert read_traces(file) == read_traces(tmp_path) == traces
-    assert read_traces(file, "q") == traces
-    assert read_traces(file, "q#1") == traces[1:]
-    assert read_traces(file, limit=1) == traces[:1]
+    assert find_traces(file) == find_traces(tmp_path) == traces
+    assert find_traces(file, "q") == traces
+    assert find_traces(file, "q#1") == traces[1:]
+    assert find_traces(file, limit=1) == traces[:1]
     assert "weight" in trace_object(traces[1])
     assert "weight" not in trace_object(traces[0])
     with pytest.raises(DataError, match="no trajectory with the id x"):
-        read_traces(file, "x")
+        find_traces(file, "x")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +208,7 @@ def test_a_line_that_is_no_trajectory(tmp_path: Path, line: str):
     file = tmp_path / "t.jsonl"
     file.write_text(line + "\n")
     with pytest.raises(DataError, match="not a trajectory") as caught:
-        read_traces(file)
+        find_traces(file)
     assert str(caught.value).startswith(f"{file}:1: ")
 
 
@@ -196,6 +217,12 @@ def test_figures_as_percentages():
     assert percent(summary, "em") == "33.3 [0.0, 66.7]"
     assert percent(summary, "f1") == percent(summary, "acc") == "-"
     assert "no prediction    2 (counted as wrong)" in summary_text(summary)
+
+
+def test_a_metric_that_says_nothing_about_some_questions_says_over_how_many():
+    summary = {"n": 3, "em": 1.0, "recall_at_k": 0.5, "recall_at_k_n": 2}
+    lines = {line[:16].strip(): line[16:].strip() for line in summary_text(summary).splitlines()}
+    assert lines == {"questions": "3", "EM %": "100.0", "recall %": "50.0 (over 2)"}
 
 
 def test_a_table_is_aligned():

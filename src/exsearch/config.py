@@ -46,27 +46,36 @@ def load_config(config_type: type[Config], file: Path, overrides: Sequence[str] 
     return parse_config(config_type, values, place=str(file))
 
 
-def parse_config(config_type: type[Config], values: Mapping[str, Any], *, place: str) -> Config:
+def parse_config(
+    config_type: type[Config], values: Mapping[str, Any], *, place: str = "", prefix: str = ""
+) -> Config:
     """Plain values as `config_type`.
+
+    Args:
+        config_type: A dataclass.
+        values: What its fields are to hold.
+        place: Where the values stand, for messages.
+        prefix: The section that they are, with its dot.
 
     Raises:
         ConfigError: an unknown key or a value of the wrong type, with its place.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    current = _current(config_type, values, place, "")
+    place = place and f"{place}: "
+    current = _current(config_type, values, place, prefix)
     try:
         return TypeAdapter(config_type).validate_python(current)
     except ConfigError as error:  # of a part that reads its own values
-        raise ConfigError(f"{place}: {error}") from None
+        raise ConfigError(f"{place}{error}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        key = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+        key = f"{prefix}{'.'.join(map(str, first['loc']))}".rstrip(".")
         # A check of our own says the value itself; its input would be the whole section.
         own = first["type"] == "value_error"
         got = "" if own or first["type"] == "missing" else f", got {first['input']!r}"
         message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{place}: {key}{message}{got}") from None
+        raise ConfigError(f"{place}{key}{': ' if key else ''}{message}{got}") from None
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -153,7 +162,7 @@ def _current(config_type: Any, values: Any, place: str, prefix: str) -> Any:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(fields)}"
-            raise ConfigError(f"{place}: unknown key {prefix}{key}; {hint}")
+            raise ConfigError(f"{place}unknown key {prefix}{key}; {hint}")
         if key in current:
             raise ConfigError(
                 f"{place}: {prefix}{olds[key]} is now called {prefix}{key}: give only one"

@@ -6,7 +6,6 @@ It changes nothing: no package is installed, no model converted.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from exsearch.jobs.provenance import installed_version
 from exsearch.models.embedded import EMBEDDED_MODEL, cache_folder
 from exsearch.runs import is_complete
 
@@ -25,6 +25,7 @@ TESTED = {
     "bm25s": "0.3.16",
     "click": "8.5.1",
     "httpx2": "2.16.2",
+    "ijson": "3.6.0",
     "numpy": "2.4.6",
     "pydantic": "2.14.3",
     "PyStemmer": "3.1.0",
@@ -82,7 +83,7 @@ def _python() -> Check:
 
 
 def _packages(name: str, tested: dict[str, str], missing: Status, command: str) -> Check:
-    found = {package: _version(package) for package in tested}
+    found = {package: installed_version(package) for package in tested}
     absent = [package for package, version in found.items() if version is None]
     if absent:
         return Check(name, missing, f"not installed: {', '.join(absent)}", command)
@@ -94,13 +95,6 @@ def _packages(name: str, tested: dict[str, str], missing: Status, command: str) 
     if others:
         return Check(name, "warn", ", ".join(others), "pip install -c constraints.txt …")
     return Check(name, "ok", ", ".join(f"{package} {v}" for package, v in found.items()))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _torch() -> Iterator[Check]:

@@ -14,7 +14,7 @@ it. The command line prints that line and leaves with `exit_code`; a traceback c
     ├── RetrieverError       a search that failed                                exit 8
     ├── EngineError          a generation or a score that failed                 exit 9
     ├── TrainingError        a loss that is not finite, too many failed samples  exit 10
-    └── ModelServerError          a model server that can't be used at all            exit 12
+    └── ModelServerError     a model server that can't be used at all            exit 12
 
 It does not hold bad rollouts: those are data (`records.StopReason`).
 """

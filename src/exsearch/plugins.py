@@ -15,11 +15,11 @@ from typing import Any
 from exsearch.errors import ConfigError
 
 
-def find(table: Mapping[str, str], name: str, noun: str) -> Any:
+def find(table: Mapping[str, Any], name: str, noun: str) -> Any:
     """The part called `name`.
 
     Args:
-        table: The built-in parts, as `"module:attribute"` by name.
+        table: The built-in parts by name, each as it is or as `"module:attribute"`.
         name: What is wanted.
         noun: What kind of part, in the singular; it names the group of entry points.
 
@@ -27,6 +27,8 @@ def find(table: Mapping[str, str], name: str, noun: str) -> Any:
         ConfigError: there is none; names the nearest one.
     """
     if name in table:
+        if not isinstance(table[name], str):
+            return table[name]
         module, attribute = table[name].split(":")
         return getattr(importlib.import_module(module), attribute)
     added = _added(noun)
@@ -38,12 +40,12 @@ def find(table: Mapping[str, str], name: str, noun: str) -> Any:
     raise ConfigError(f"no {noun} {name!r}; {hint}")
 
 
-def find_all(table: Mapping[str, str], noun: str) -> list[Any]:
+def find_all(table: Mapping[str, Any], noun: str) -> list[Any]:
     """All parts of a kind, the built-in ones first."""
     return [find(table, name, noun) for name in names(table, noun)]
 
 
-def names(table: Mapping[str, str], noun: str) -> list[str]:
+def names(table: Mapping[str, Any], noun: str) -> list[str]:
     """The names of all parts of a kind, the built-in ones first."""
     return [*table, *(name for name in _added(noun) if name not in table)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -270,10 +271,7 @@ class WeightedTrajectory:
     @property
     def answer_log_prob(self) -> float:
         """a_k = logsumexp_j a_kj (`method.md`, E-step); -inf without an answer."""
-        peak = max(self.answer_log_probs, default=-math.inf)
-        if peak == -math.inf:
-            return -math.inf
-        return peak + math.log(math.fsum(math.exp(a - peak) for a in self.answer_log_probs))
+        return log_sum_exp(self.answer_log_probs)
 
     @property
     def answer_shares(self) -> tuple[float, ...]:
@@ -285,6 +283,14 @@ class WeightedTrajectory:
         if total == -math.inf:
             return (0.0,) * len(self.answer_log_probs)
         return tuple(math.exp(a - total) for a in self.answer_log_probs)
+
+
+def log_sum_exp(values: Sequence[float]) -> float:
+    """Log Σ exp(v), without overflow; -inf for an empty sum."""
+    peak = max(values, default=-math.inf)
+    if peak == -math.inf:
+        return -math.inf
+    return peak + math.log(math.fsum(math.exp(v - peak) for v in values))
 
 
 @cache

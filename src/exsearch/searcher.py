@@ -115,6 +115,8 @@ class Searcher:
             self.method = method or model_settings(model).method
             self.engine = load_engine(model, **settings)
         else:
+            if settings:
+                raise TypeError(f"{', '.join(settings)}: for a model that is loaded, not an engine")
             self.method = method or open_method()
             self.engine = model
         self.sampling, self.seed = sampling, seed

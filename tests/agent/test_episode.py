@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exsearch.agent.episode import answer_ids, begin
-from exsearch.methods.searcher import SearcherMethod
 from exsearch.config import parse_config
 from exsearch.engines.scripted import ScriptedTokenizer
 from exsearch.errors import ConfigError, ModelError
+from exsearch.methods.base import Answer, Look
 from exsearch.methods.format import (
     ANSWER_FRAME,
-    Answer,
     Search,
     one_line,
     render_answer,
@@ -24,12 +23,14 @@ from exsearch.methods.format import (
     render_select,
     render_thought,
 )
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import (
     Call,
     CallKind,
     Evidence,
     Passage,
     Question,
+    Step,
     StopReason,
     from_json,
     to_json,
@@ -44,30 +45,42 @@ FOUND = [
 ]
 
 
+def start(method=None):
+    return begin(QUESTION, method or SearcherMethod(), TOKENIZER)
+
+
+def due(episode):
+    """The kind of the call that is due; None where none is."""
+    return episode.ask and episode.ask.kind
+
+
 def say(episode, text):
     ids = (*TOKENIZER.encode(text), TOKENIZER.end_id)
     log_probs = tuple(-float(n) for n in range(len(ids)))
-    episode.take(Call(episode.kind, episode.prompt_ids(), ids, log_probs, log_probs), True)
+    episode.take(Call(due(episode), episode.prompt_ids(), ids, log_probs, log_probs), True)
 
 
-def drive(config, plan):
-    """Write the actions of a plan: steps of (query, found, selected, evidence), then an answer."""
-    steps, answer = plan
-    episode = Episode(QUESTION, 3, config, TOKENIZER)
+def drive(method, actions):
+    """Write the actions: steps of (query, found, selected, evidence), then an answer."""
+    steps, answer = actions
+    episode = begin(QUESTION, method, TOKENIZER, sample=3)
     for query, found, selected, evidence in steps:
         say(episode, render_thought(Search(query)))
-        assert episode.query == query
+        assert (episode.ask, episode.look) == (None, Look(query, method.passages))
         episode.found(found)
-        if episode.kind is CallKind.SELECT:
+        step = Step(query, found)
+        if due(episode) is CallKind.SELECT:
             say(episode, render_select(selected, found))
-        if episode.kind is CallKind.RECORD:
-            say(episode, render_record(evidence, episode.shown))
-    forced = episode.kind is CallKind.ANSWER
+            step = Step(query, found, selected)
+        if due(episode) is CallKind.RECORD:
+            say(episode, render_record(evidence, step.shown))
+    forced = due(episode) is CallKind.ANSWER
     say(episode, render_answer(answer) if forced else render_thought(Answer(answer)))
+    assert (episode.ask, episode.look) == (None, None)
     return episode
 
 
-def plan_of(trajectory):
+def actions_of(trajectory):
     """The actions of a trajectory, from its steps alone."""
     steps = [(s.query, s.passages, s.selected_ids, s.evidence) for s in trajectory.steps]
     return steps, trajectory.answer
@@ -77,7 +90,7 @@ lines = st.text(max_size=20).map(one_line).filter(bool)
 
 
 @st.composite
-def plans(draw):
+def all_actions(draw):
     steps = []
     for _ in range(draw(st.integers(0, 3))):
         found = draw(st.sampled_from(FOUND))
@@ -92,19 +105,19 @@ def plans(draw):
 
 @pytest.mark.parametrize("context", ["notes", "transcript"])
 @pytest.mark.parametrize("select", [False, True])
-@given(plan=plans())
-def test_a_trajectory_replayed_is_equal(context, select, plan):
-    config = SearcherMethod(max_steps=3, context=context, select=select)
-    first = drive(config, plan).trajectory()
-    again = drive(config, plan_of(first)).trajectory()
+@given(actions=all_actions())
+def test_a_trajectory_replayed_is_equal(context, select, actions):
+    method = SearcherMethod(max_steps=3, context=context, select=select)
+    first = drive(method, actions).trajectory()
+    again = drive(method, actions_of(first)).trajectory()
     assert again == first
     assert from_json(type(first), to_json(first)) == first
-    assert first.answer == plan[1]
-    assert [s.query for s in first.steps] == [query for query, *_ in plan[0]]
-    assert [s.passages for s in first.steps] == [found for _, found, *_ in plan[0]]
-    forced = len(plan[0]) == 3
+    assert first.answer == actions[1]
+    assert [s.query for s in first.steps] == [query for query, *_ in actions[0]]
+    assert [s.passages for s in first.steps] == [found for _, found, *_ in actions[0]]
+    forced = len(actions[0]) == 3
     assert first.stop_reason is (StopReason.MAX_STEPS if forced else StopReason.ANSWERED)
-    for step, (_, found, selected, evidence) in zip(first.steps, plan[0], strict=True):
+    for step, (_, found, selected, evidence) in zip(first.steps, actions[0], strict=True):
         if select and found:
             assert step.selected_ids == selected
             assert step.evidence == (evidence if selected else None)
@@ -113,26 +126,26 @@ def test_a_trajectory_replayed_is_equal(context, select, plan):
             assert step.evidence == evidence
 
 
-@given(plan=plans())
-def test_the_answer_is_what_stands_after_its_start(plan):
-    trajectory = drive(SearcherMethod(max_steps=3), plan).trajectory()
-    last, start = trajectory.calls[-1], trajectory.answer_start
-    assert start is not None
-    assert last.output_ids[start:] == answer_ids(trajectory.answer, TOKENIZER)
+@given(actions=all_actions())
+def test_the_answer_is_what_stands_after_its_start(actions):
+    trajectory = drive(SearcherMethod(max_steps=3), actions).trajectory()
+    last, begins = trajectory.calls[-1], trajectory.answer_start
+    assert begins is not None
+    assert last.output_ids[begins:] == answer_ids(trajectory.answer, TOKENIZER)
     frame = TOKENIZER.encode(ANSWER_FRAME)
     if last.kind is CallKind.ANSWER:
-        assert start == 0
+        assert begins == 0
         assert last.prompt_ids[-len(frame) :] == frame
     else:
-        assert last.output_ids[:start] == frame
+        assert last.output_ids[:begins] == frame
 
 
-def texts(config, plan):
-    calls = drive(config, plan).trajectory().calls
+def texts(method, actions):
+    calls = drive(method, actions).trajectory().calls
     return [TOKENIZER.chat_text(c.prompt_ids) for c in calls], calls
 
 
-PLAN = (
+ACTIONS = (
     [
         ("first?", FOUND[0], ("b",), Evidence("one fact", ("b",))),
         ("second?", FOUND[1], ("c", "b"), None),
@@ -142,7 +155,7 @@ PLAN = (
 
 
 def test_notes_prompts_hold_their_own_part_only():
-    (think, record, think_again, record_again, answer), calls = texts(SearcherMethod(), PLAN)
+    (think, record, think_again, record_again, answer), calls = texts(SearcherMethod(), ACTIONS)
     assert [c.kind for c in calls] == ["think", "record", "think", "record", "think"]
     assert "Who" in think and "first?" not in think
     assert "Who" not in record and "[1] A: one" in record
@@ -152,8 +165,8 @@ def test_notes_prompts_hold_their_own_part_only():
 
 
 def test_a_transcript_is_one_growing_sequence():
-    config = SearcherMethod(context="transcript", select=True)
-    prompts, calls = texts(config, PLAN)
+    method = SearcherMethod(context="transcript", select=True)
+    prompts, calls = texts(method, ACTIONS)
     assert [c.kind for c in calls] == [
         *["think", "select", "record", "think", "select", "record"],
         "think",
@@ -167,23 +180,23 @@ def test_a_transcript_is_one_growing_sequence():
 
 
 def test_a_record_sees_the_selected_passages_in_their_order():
-    prompts, calls = texts(SearcherMethod(select=True), PLAN)
+    prompts, calls = texts(SearcherMethod(select=True), ACTIONS)
     records = [p for p, c in zip(prompts, calls, strict=True) if c.kind is CallKind.RECORD]
     assert "[1] B (2): Answer: no" in records[0] and "one" not in records[0]
     assert "[1] three\n[2] B (2): Answer: no" in records[1]
 
 
 def test_an_empty_choice_ends_the_step_without_a_record():
-    plan = ([("first?", FOUND[0], (), None)], "he")
-    trajectory = drive(SearcherMethod(select=True), plan).trajectory()
+    actions = ([("first?", FOUND[0], (), None)], "he")
+    trajectory = drive(SearcherMethod(select=True), actions).trajectory()
     assert [c.kind for c in trajectory.calls] == ["think", "select", "think"]
     assert trajectory.steps[0].selected_ids == ()
     assert trajectory.steps[0].evidence is None
 
 
 def test_without_passages_there_is_nothing_to_select_but_a_record():
-    plan = ([("first?", (), (), None)], "he")
-    trajectory = drive(SearcherMethod(select=True), plan).trajectory()
+    actions = ([("first?", (), (), None)], "he")
+    trajectory = drive(SearcherMethod(select=True), actions).trajectory()
     assert [c.kind for c in trajectory.calls] == ["think", "record", "think"]
     assert trajectory.steps[0].selected_ids is None
 
@@ -194,11 +207,11 @@ def test_no_steps_at_all_is_an_answer_from_memory():
     assert [c.kind for c in episode.calls] == ["answer"]
 
 
-def malformed(text, *, before=(), config=None):
-    episode = Episode(QUESTION, 0, config or SearcherMethod(), TOKENIZER)
+def malformed(text, *, before=(), method=None):
+    episode = start(method)
     for earlier in before:
         say(episode, earlier)
-        if episode.query:
+        if episode.look:
             episode.found(FOUND[0])
     say(episode, text)
     trajectory = episode.trajectory()
@@ -219,11 +232,11 @@ def test_every_kind_of_malformed_reply_ends_the_episode():
     assert malformed("a fact", before=searched) == "no_label"
     assert malformed("[3] a fact", before=searched) == "unknown_label"
     select = SearcherMethod(select=True)
-    assert malformed("all", before=searched, config=select) == "no_label"
-    assert malformed("[3]", before=searched, config=select) == "unknown_label"
-    assert malformed("[2] x", before=[*searched, "[1]"], config=select) == "unknown_label"
+    assert malformed("all", before=searched, method=select) == "no_label"
+    assert malformed("[3]", before=searched, method=select) == "unknown_label"
+    assert malformed("[2] x", before=[*searched, "[1]"], method=select) == "unknown_label"
     forced = SearcherMethod(max_steps=1)
-    assert malformed(" ", before=[*searched, "Nothing found."], config=forced) == "empty_answer"
+    assert malformed(" ", before=[*searched, "Nothing found."], method=forced) == "empty_answer"
 
 
 def token(text):
@@ -231,37 +244,34 @@ def token(text):
 
 
 def take(episode, *tokens, finished=True):
-    episode.take(Call(episode.kind, episode.prompt_ids(), (*tokens, 0)), finished)
+    episode.take(Call(due(episode), episode.prompt_ids(), (*tokens, 0)), finished)
     return episode
 
 
 def test_a_token_that_straddles_frame_and_answer_is_malformed():
-    episode = take(
-        Episode(QUESTION, 0, SearcherMethod(), TOKENIZER), token("Answer"), token(": yes")
-    )
+    episode = take(start(), token("Answer"), token(": yes"))
     assert episode.malformed == "straddling_token"
     assert (episode.answer, episode.answer_start) == ("", None)
 
 
 def test_the_frame_may_come_in_any_tokens():
     spelled = [token(c) for c in " Answer:"]
-    episode = take(Episode(QUESTION, 0, SearcherMethod(), TOKENIZER), *spelled, token("yes"))
+    episode = take(start(), *spelled, token("yes"))
     assert (episode.answer, episode.answer_start) == ("yes", 8)
 
 
 def test_a_reply_that_was_cut_off_is_not_read():
-    episode = Episode(QUESTION, 0, SearcherMethod(), TOKENIZER)
-    take(episode, token("Answer"), token(":"), token(" yes"), finished=False)
+    episode = take(start(), token("Answer"), token(":"), token(" yes"), finished=False)
     assert episode.stop_reason is StopReason.MAX_TOKENS
     assert (episode.answer, episode.answer_start) == ("", None)
 
 
 def test_a_retracted_reply_leaves_no_trace_but_its_count():
-    episode = Episode(QUESTION, 0, SearcherMethod(), TOKENIZER)
-    before = (episode.kind, episode.prompt_ids())
+    episode = start()
+    before = (episode.ask, episode.prompt_ids())
     say(episode, "hm")
     episode.retract()
-    assert (episode.kind, episode.prompt_ids()) == before
+    assert (episode.ask, episode.prompt_ids()) == before
     say(episode, "Answer: he")
     trajectory = episode.trajectory()
     assert (trajectory.stop_reason, trajectory.retries) == (StopReason.ANSWERED, 1)
@@ -271,9 +281,11 @@ def test_a_retracted_reply_leaves_no_trace_but_its_count():
 
 def test_an_answer_is_scored_with_its_end_token():
     assert answer_ids(" the\n North ", TOKENIZER) == (*TOKENIZER.encode(" the North"), 0)
-    start = answer_start((*TOKENIZER.encode("Answer: the North"), 0), TOKENIZER)
-    assert start == len(TOKENIZER.encode("Answer:"))
-    assert answer_start(TOKENIZER.encode("Answer:"), TOKENIZER) is None
+    answered, bare = start(), start()
+    say(answered, "Answer: the North")
+    assert answered.answer_start == len(TOKENIZER.encode("Answer:"))
+    say(bare, "Answer:")
+    assert bare.answer_start is None
 
 
 class Joining(ScriptedTokenizer):
@@ -289,9 +301,16 @@ def test_a_tokenizer_that_joins_frame_and_answer_is_refused():
 
 
 def test_limits_of_a_call():
-    config = SearcherMethod(thought_tokens=1, select_tokens=2, record_tokens=3)
-    kinds = (CallKind.THINK, CallKind.ANSWER, CallKind.SELECT, CallKind.RECORD)
-    assert [config.max_tokens(k) for k in kinds] == [1, 1, 2, 3]
+    limits = {"thought_tokens": 1, "select_tokens": 2, "record_tokens": 3}
+    episode, asked = start(SearcherMethod(max_steps=1, select=True, **limits)), []
+    for reply in ("Search: x", "[1]", "Nothing found.", " he"):
+        asked.append((due(episode), episode.ask.max_tokens))
+        say(episode, reply)
+        if episode.look:
+            episode.found(FOUND[0])
+    kinds = (CallKind.THINK, CallKind.SELECT, CallKind.RECORD, CallKind.ANSWER)
+    assert asked == list(zip(kinds, (1, 2, 3, 1), strict=True))
+    assert episode.stop_reason is StopReason.MAX_STEPS
 
 
 LIMITS = [f.name for f in dataclasses.fields(SearcherMethod) if f.type == "int"]

@@ -8,13 +8,14 @@ import random
 
 import pytest
 
-from exsearch.methods.searcher import SearcherMethod
-from exsearch.agent.replay import worked_examples
+from exsearch.agent.replay import UnreplayableError, worked_examples
 from exsearch.agent.rollout import rollout
 from exsearch.engines.base import GREEDY, Request, Sampling, TooLongError
 from exsearch.engines.scripted import ScriptedEngine, ScriptedTokenizer
+from exsearch.engines.session import InTurns
 from exsearch.errors import EngineError, RetrieverError
 from exsearch.methods.format import ANSWER_FRAME
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import CallKind, Passage, Question, StopReason
 from exsearch.retrievers.cached import CachedRetriever
 
@@ -105,7 +106,7 @@ def test_a_call_holds_the_ids_that_were_seen_and_written():
 
 def test_at_the_step_limit_the_answer_frame_is_forced():
     script = [("Assistant: Answer:", " forced"), ("Notes:", "Search: more"), ("", "Nothing found.")]
-    trajectories = run(script, config=SearcherMethod(max_steps=2))
+    trajectories = run(script, method=SearcherMethod(max_steps=2))
     for t in trajectories:
         assert t.stop_reason is StopReason.MAX_STEPS
         assert (t.answer, t.answer_start, len(t.steps)) == ("forced", 0, 2)
@@ -118,7 +119,7 @@ def test_at_the_step_limit_the_answer_frame_is_forced():
 
 
 def test_a_reply_that_does_not_end_is_cut():
-    trajectories = run({"": "Search: " + "word " * 99}, config=SearcherMethod(thought_tokens=9))
+    trajectories = run({"": "Search: " + "word " * 99}, method=SearcherMethod(thought_tokens=9))
     for t in trajectories:
         assert t.stop_reason is StopReason.MAX_TOKENS
         assert len(t.calls[-1].output_ids) == 9
@@ -255,8 +256,11 @@ def test_a_malformed_reply_is_sampled_once_more_where_asked():
 class Steered:
     """The tiny model's engine, made to begin every reply as the format asks; the rest is drawn."""
 
+    trains, scores, streams, device = False, False, False, None
+    rows = 5
+
     def __init__(self, inner):
-        self.inner, self.tokenizer, self.batch_size = inner, inner.tokenizer, 5
+        self.inner, self.tokenizer = inner, inner.tokenizer
 
     def open(self):
         session = self.inner.open()
@@ -303,11 +307,11 @@ class Slow:
 
 def test_how_fast_a_search_is_changes_no_bit(tiny_engine):
     """Searches run beside generation, but a batch is never made of who came first."""
-    config = SearcherMethod(max_steps=3, thought_tokens=12, record_tokens=12)
+    method = SearcherMethod(max_steps=3, thought_tokens=12, record_tokens=12)
     runs = []
     for every in (0, 1, 2):
         engine = Steered(tiny_engine)
-        runs.append(rollout(QUESTIONS, engine, Slow(Facts(), every), samples=3, config=config))
+        runs.append(rollout(QUESTIONS, engine, Slow(Facts(), every), samples=3, method=method))
     assert any(t.steps for t in runs[0])
     assert plain(runs[0]) == plain(runs[1]) == plain(runs[2])
 
@@ -315,9 +319,9 @@ def test_how_fast_a_search_is_changes_no_bit(tiny_engine):
 @pytest.mark.parametrize("every", [0, 1, 2])
 def test_failing_searches_lose_no_trajectory(tiny_engine, every):
     """With fewer rows than episodes, failures and ends fall together."""
-    config = SearcherMethod(max_steps=3, thought_tokens=12, record_tokens=12)
+    method = SearcherMethod(max_steps=3, thought_tokens=12, record_tokens=12)
     flaky = Slow(FailsEvery(3), every)
-    trajectories = rollout(QUESTIONS, Steered(tiny_engine), flaky, samples=5, config=config, seed=1)
+    trajectories = rollout(QUESTIONS, Steered(tiny_engine), flaky, samples=5, method=method, seed=1)
     assert [t.id for t in trajectories] == [f"{q}#{k}" for q in range(4) for k in range(5)]
     failed = [t for t in trajectories if t.stop_reason is StopReason.RETRIEVER_ERROR]
     assert failed and all(t.error == "down" for t in failed)
@@ -330,20 +334,20 @@ def test_finished_trajectories_are_reported():
     assert counts == [["0#0", "0#1"], [f"{q}#{n}" for q in (1, 2, 3) for n in (0, 1)]]
 
 
-CONFIGS = [
+METHODS = [
     SearcherMethod(max_steps=2, thought_tokens=12, record_tokens=12),
     SearcherMethod(max_steps=1, context="transcript", thought_tokens=12),
 ]
 
 
-@pytest.mark.parametrize("config", [SearcherMethod(), SearcherMethod(context="transcript")])
-def test_scripted_samples_do_not_depend_on_the_batch(config):
-    whole = plain(run(samples=4, config=config, seed=3))
+@pytest.mark.parametrize("method", [SearcherMethod(), SearcherMethod(context="transcript")])
+def test_scripted_samples_do_not_depend_on_the_batch(method):
+    whole = plain(run(samples=4, method=method, seed=3))
     assert len({t.steps[0].query for t in whole}) == 2  # the samples differ
-    parts = [plain(run(questions=[q], samples=4, config=config, seed=3)) for q in QUESTIONS]
+    parts = [plain(run(questions=[q], samples=4, method=method, seed=3)) for q in QUESTIONS]
     assert [t for part in parts for t in part] == whole
-    assert plain(run(samples=2, config=config, seed=3)) == [t for t in whole if t.sample < 2]
-    assert plain(run(samples=4, config=config, seed=4)) != whole
+    assert plain(run(samples=2, method=method, seed=3)) == [t for t in whole if t.sample < 2]
+    assert plain(run(samples=4, method=method, seed=4)) != whole
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
@@ -359,7 +363,7 @@ def test_sampled_trajectories_are_the_same_in_any_order_of_chunks(
             tiny_engine,
             CachedRetriever(sample_retriever),
             samples=2,
-            config=CONFIGS[0],
+            method=METHODS[0],
             seed=5,
             iteration=1,
         )
@@ -375,11 +379,13 @@ def test_sampled_trajectories_are_the_same_in_any_order_of_chunks(
         assert (parts[id_].steps, parts[id_].stop_reason) == (t.steps, t.stop_reason)
 
 
-class Led:
+class Led(InTurns):
     """The tiny model, led: its first tokens are an action, so that it takes every turn there is.
 
     What follows a frame is the model's own sampling, up to a few tokens and the end.
     """
+
+    trains, scores = False, False
 
     def __init__(self, engine):
         self.inner = engine
@@ -412,12 +418,12 @@ class Led:
         return "Search: city river"
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_a_real_model_goes_the_whole_way(tiny_engine, sample_retriever, sample_questions, config):
+@pytest.mark.parametrize("method", METHODS)
+def test_a_real_model_goes_the_whole_way(tiny_engine, sample_retriever, sample_questions, method):
     engine = Led(tiny_engine)
     retriever = CachedRetriever(sample_retriever)
     trajectories = rollout(
-        sample_questions[:3], engine, retriever, samples=2, config=config, seed=1
+        sample_questions[:3], engine, retriever, samples=2, method=method, seed=1
     )
     assert len(trajectories) == 6
     ended = {t.stop_reason for t in trajectories}
@@ -426,10 +432,10 @@ def test_a_real_model_goes_the_whole_way(tiny_engine, sample_retriever, sample_q
     for t in trajectories:
         assert all(c.prompt_ids in engine.seen for c in t.calls)
         if t.stop_reason is StopReason.MAX_STEPS:
-            assert len(t.steps) == config.max_steps
+            assert len(t.steps) == method.max_steps
             assert t.answer_start == 0
             assert all(s.passages for s in t.steps)
-        if config.context == "transcript":
+        if method.context == "transcript":
             for earlier, later in itertools.pairwise(t.calls):
                 so_far = (*earlier.prompt_ids, *earlier.output_ids)
                 assert later.prompt_ids[: len(so_far)] == so_far
@@ -469,7 +475,7 @@ def shown_chats(examples):
 
 def test_worked_examples_are_earlier_turns_of_the_chat():
     finished = run(by_number, questions=QUESTIONS[1:])
-    examples = worked_examples(finished, SearcherMethod())
+    examples = worked_examples(finished, SearcherMethod(), TOKENIZER)
     think, record, answer = shown_chats(examples)
     assert [line for line in think.splitlines() if line.startswith("Assistant: ")] == [
         "Assistant: Search: fact 1",  # how to begin
@@ -484,22 +490,37 @@ def test_worked_examples_are_earlier_turns_of_the_chat():
 
 
 def test_worked_examples_show_a_forced_answer_what_a_thought_is_shown():
-    examples = worked_examples(run(by_number, questions=QUESTIONS[1:]), SearcherMethod())
+    finished = run(by_number, questions=QUESTIONS[1:])
+    examples = worked_examples(finished, SearcherMethod(), TOKENIZER)
     assert examples.before(CallKind.ANSWER, "p") == examples.before(CallKind.THINK, "p")
     assert examples.before(CallKind.SELECT, "p") == [{"role": "user", "content": "p"}]
 
 
-def test_worked_examples_need_whole_trajectories_and_notes():
-    answered = run([("", "Answer: x")], questions=QUESTIONS[:1])
-    with pytest.raises(ValueError, match="'0#0' has no step or no answer"):
-        worked_examples(answered, SearcherMethod())
+def test_worked_examples_show_each_kind_of_call_and_need_no_search():
+    finished = run(by_number, questions=QUESTIONS[1:])
+    selected = [
+        dataclasses.replace(t, steps=tuple(with_choice(step) for step in t.steps)) for t in finished
+    ]
+    select = worked_examples(selected, SearcherMethod(select=True), TOKENIZER)
+    shown = select.before(CallKind.SELECT, "p")
+    assert [m["content"] for m in shown if m["role"] == "assistant"] == ["[1]"] * 3
+    at_once = run([("", "Answer: x")], questions=QUESTIONS[:1])
+    examples = worked_examples(at_once, SearcherMethod(), TOKENIZER)
+    assert [m["content"] for m in examples.before(CallKind.THINK, "p")][1:] == ["Answer: x", "p"]
+    assert examples.before(CallKind.RECORD, "p") == [{"role": "user", "content": "p"}]
+
+
+def with_choice(step):
+    return dataclasses.replace(step, selected_ids=(step.passages[0].id,))
+
+
+def test_worked_examples_need_an_answer_and_new_chats():
     stopped = run([*SCRIPT[:1], ("", "hm")], questions=QUESTIONS[:1])
-    with pytest.raises(ValueError, match="no step or no answer"):
-        worked_examples(stopped, SearcherMethod())
+    with pytest.raises(UnreplayableError, match="'0#0' has no answer"):
+        worked_examples(stopped, SearcherMethod(), TOKENIZER)
     finished = run(by_number, questions=QUESTIONS[:1])
-    for config in (SearcherMethod(select=True), SearcherMethod(context="transcript")):
-        with pytest.raises(ValueError, match="notes context without select"):
-            worked_examples(finished, config)
+    with pytest.raises(UnreplayableError, match="a method whose prompts are new chats"):
+        worked_examples(finished, SearcherMethod(context="transcript"), TOKENIZER)
 
 
 def test_the_order_of_questions_does_not_matter():
@@ -515,7 +536,7 @@ def test_the_model_sees_only_what_it_selected():
         ("Notes:", "Answer: x"),
         ("Query:", "[2] a fact"),
     ]
-    (t,) = run(script, questions=QUESTIONS[:1], config=SearcherMethod(select=True, passages=3))
+    (t,) = run(script, questions=QUESTIONS[:1], method=SearcherMethod(select=True, passages=3))
     assert t.steps[0].selected_ids == ("fact/3", "fact/1")
     record = TOKENIZER.decode(t.calls[2].prompt_ids)
     assert record.splitlines()[2:] == ["[1] fact: text 3", "[2] fact: text 1"]

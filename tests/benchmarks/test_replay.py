@@ -12,7 +12,7 @@ from benchmarks.baselines import PlainTransformers, sequential, turn_by_turn
 from benchmarks.phases import Windows
 from benchmarks.rollout import ours, timed
 from benchmarks.shares import TimedRetriever, timed_rollout
-from benchmarks.workload import SAMPLE, Replay, call_key, questions, workload
+from benchmarks.workload import SAMPLE, LaidDown, call_key, questions, workload
 
 from exsearch.engines.base import GREEDY, Generation, Request, Sampling
 from exsearch.errors import DataError, EngineError
@@ -58,7 +58,7 @@ def test_too_few_questions_are_an_error():
 @pytest.mark.parametrize("drive", [sequential, turn_by_turn])
 def test_the_baselines_write_what_is_laid_down(work, plain, drive):
     few = work.of(2)
-    done = drive(few, Replay(plain, few.trajectories), Sampling(), few.retriever())
+    done = drive(few, LaidDown(plain, few.trajectories), Sampling(), few.retriever())
     assert tokens(done) == tokens(few.trajectories)
 
 
@@ -82,14 +82,38 @@ def test_an_engine_that_does_not_replay_is_refused(work):
     t = work.trajectories[0]
     request = Request(t.calls[0].prompt_ids, 40, call_key(t.question.id, t.sample, 0))
     with pytest.raises(EngineError, match=r"does not honour Request\.forced_ids"):
-        Replay(Deaf(), work.trajectories).generate([request], GREEDY)
+        LaidDown(Deaf(), work.trajectories).generate([request], GREEDY)
     with pytest.raises(EngineError, match="in no trajectory"):
-        Replay(Deaf(), work.trajectories).generate([Request((1,), 1, 7)], GREEDY)
+        LaidDown(Deaf(), work.trajectories).generate([Request((1,), 1, 7)], GREEDY)
+
+
+def test_what_lays_down_declares_what_the_inner_engine_does(work, tiny_engine):
+    laid_down = LaidDown(tiny_engine, work.trajectories)
+    for name in ("rows", "trains", "scores", "streams", "device", "tokenizer"):
+        assert getattr(laid_down, name) is getattr(tiny_engine, name)
+    call = work.trajectories[0].calls[0]
+    scored = laid_down.log_prob([call.prompt_ids], [call.output_ids])
+    assert scored == tiny_engine.log_prob([call.prompt_ids], [call.output_ids])
+
+
+def test_a_session_tells_what_it_lays_down_and_takes_requests_back(work, tiny_engine):
+    session = LaidDown(tiny_engine, work.trajectories).open()
+    t = work.trajectories[0]
+    keys = [call_key(t.question.id, t.sample, n) for n in range(2)]
+    requests = [Request(c.prompt_ids, 60, k) for c, k in zip(t.calls[:2], keys, strict=True)]
+    kept, taken_back = (session.submit(request, Sampling()) for request in requests)
+    assert session.step() == []
+    assert tuple(session.written(kept)) == t.calls[0].output_ids[:1]
+    session.cancel(taken_back)
+    ended = []
+    while session.busy:
+        ended += session.step()
+    assert [(ticket, g.output_ids) for ticket, g in ended] == [(kept, t.calls[0].output_ids)]
 
 
 def test_greedy_outputs_agree_and_a_difference_is_found(work, tiny_engine, plain):
     few = work.of(1).trajectories
-    compared, differences = greedy_differences(few, tiny_engine, plain, work.agent)
+    compared, differences = greedy_differences(few, tiny_engine, plain, work.method)
     assert compared == len({c.prompt_ids for t in few for c in t.calls})
     assert differences == []
 
@@ -98,7 +122,7 @@ def test_greedy_outputs_agree_and_a_difference_is_found(work, tiny_engine, plain
             right = plain.generate(requests, sampling)
             return [dataclasses.replace(g, output_ids=(5, *g.output_ids[1:])) for g in right]
 
-    _, differences = greedy_differences(few, Wrong(), plain, work.agent)
+    _, differences = greedy_differences(few, Wrong(), plain, work.method)
     assert len(differences) == compared
     assert all(d.position == 0 and d.ours == 5 and d.logit_gap > 0 for d in differences)
 

@@ -82,6 +82,16 @@ def test_index_counts_passages(run: Run, tmp_path: Path):
     assert last_json(result) == {"index": str(tmp_path / "index"), "passages": 298}
 
 
+def test_an_index_says_its_own_kind(run: Run, fails: Fails, tmp_path: Path):
+    command = ["index", sample_path("corpus"), "--out", tmp_path / "index"]
+    assert "no retriever 'bm52'; did you mean bm25?" in fails(*command, "--kind", "bm52", code=2)
+    assert not (tmp_path / "index").exists()
+    run(*command, "--kind", "bm25")
+    assert json.loads((tmp_path / "index" / "retriever.json").read_text())["kind"] == "bm25"
+    ask = ["ask", QUESTION, "--engine", "scripted", "--model", "none.jsonl"]
+    assert "no retriever 'redis'" in fails(*ask, "--index", "redis://localhost", code=2)
+
+
 def test_ask_gives_the_answer_then_the_evidence(run: Run, scripted: list[object]):
     answer, evidence = run("ask", QUESTION, *scripted).stdout.splitlines()
     assert answer == "Great Ormond Street"
@@ -101,6 +111,28 @@ def test_ask_as_json(run: Run, scripted: list[object]):
     assert answer["tokens"]["prompt"] > answer["tokens"]["output"] > 0
 
 
+def test_ask_by_another_method(run: Run, fails: Fails, index: Path, tmp_path: Path):
+    script = tmp_path / "script.jsonl"
+    script.write_text('{"contains": "Answer:", "reply": "Great Ormond Street"}\n')
+    command = ["ask", QUESTION, "--index", index, "--model", script, "--engine", "scripted"]
+    answer = last_json(run(*command, "--method", "direct", "--json"))
+    assert (answer["answer"], answer["steps"]) == ("Great Ormond Street", [])
+    rag = [*command, "--method", "rag", "--passages", 2, "--json"]
+    (step,) = last_json(run(*rag))["steps"]
+    assert (step["query"], len(step["passages"])) == (QUESTION, 2)
+    option = "--method-option"
+    assert last_json(run(*rag, option, "answer_tokens=1"))["stop_reason"] == "max_tokens"
+    refused = run(*command, "--method", "direct", "--max-steps", 2, code=2).stderr
+    assert "--max-steps is no setting of method direct: answer_tokens" in refused
+    refused = run(*rag, option, "answer_token=1", code=2).stderr
+    assert "answer_token is no setting of method rag" in refused
+    assert "--method-option answer_tokens: expected key=value" in fails(
+        *command, option, "answer_tokens", code=2
+    )
+    message = fails(*command, "--method", "direkt", code=2)
+    assert "no method 'direkt'; did you mean direct?" in message
+
+
 def test_ask_on_a_real_model(run: Run, index: Path, tiny_model_folder: Path):
     options = ["--index", index, "--model", tiny_model_folder, "--device", "cpu", "--json"]
     first = last_json(run("ask", QUESTION, *options, "--temperature", 1, "--seed", 1))
@@ -114,7 +146,7 @@ def test_evaluate_writes_answers_and_figures(run: Run, scripted: list[object], t
     out = tmp_path / "test"
     command = ["evaluate", "--questions", sample_path("test"), *scripted, "--limit", 4]
     summary = last_json(run(*command, "--out", out, "--json"))
-    assert {"n", "em", "f1", "acc", "recall_at_k", "recall_n", "ci95"} <= summary.keys()
+    assert {"n", "em", "f1", "acc", "recall_at_k", "passages_a_search", "ci95"} <= summary.keys()
     assert summary["n"] == 4
     assert summary["em"] == 0.25  # the script always gives the first question's answer
     low, high = summary["ci95"]["em"]
@@ -138,7 +170,7 @@ def test_evaluate_goes_on_with_the_same_settings_and_refuses_others(
     assert "limit was 2, is now 3" in message
     assert "--out" in message
     message = fails(*command, "--limit", 2, "--max-steps", 2, code=7)
-    assert "agent.max_steps was 5, is now 2" in message
+    assert "method.max_steps was 5, is now 2" in message
 
 
 def test_evaluate_with_worked_examples(
@@ -167,8 +199,12 @@ def test_a_mistake_that_leaves_no_result_does_not_bind(
     wrong[3] = tmp_path / "no-script"
     assert "no-script" in fails(*asked, *wrong, code=3)
     run(*asked, *scripted)
-    wrong[1] = tmp_path / "no-index"
-    assert "begun with other settings" in fails(*asked, *wrong, code=7)
+    wrong = list(scripted)
+    wrong[1] = tmp_path / "small-index"
+    (tmp_path / "notes.txt").write_text("Peter Pan was written by J. M. Barrie.")
+    run("index", tmp_path / "notes.txt", "--out", wrong[1])
+    message = fails(*asked, *wrong, code=7)
+    assert "begun with other settings: index was 'sha256:" in message
 
 
 def test_the_engine_s_own_settings(run: Run, fails: Fails, index: Path, tiny_model_folder: Path):
@@ -215,7 +251,7 @@ def test_train_then_ask_the_run_as_it_was_trained(
     recipe.write_text(TINY_RECIPE)
     run_folder = tmp_path / "run"
     command = ["train", recipe, "--model", tiny_model_folder, "--out", run_folder]
-    result = run(*command, "--set", "agent.record_tokens=7", "--json")
+    result = run(*command, "--set", "method.record_tokens=7", "--json")
     assert last_json(result)["stage"] == "warm_up"
     assert last_json(result)["run"] == str(run_folder)
     table = run("show", run_folder).stdout
@@ -223,14 +259,15 @@ def test_train_then_ask_the_run_as_it_was_trained(
     assert "warm_up" in table.splitlines()[-1]
     assert last_json(run("show", run_folder, "--json"))["finished"] is True
     message = fails(*command, code=7)
-    assert "agent.record_tokens was 7, is now 8" in message
+    assert "method.record_tokens was 7, is now 8" in message
     options = ["--index", index, "--model", run_folder, "--limit", 1, "--system-prompt", ""]
     out = tmp_path / "test"
     run("evaluate", "--questions", "sample:test", *options, "--out", out, "--passages", 1)
     settings = json.loads((out / "settings.json").read_text())
     assert settings["model"]["system_prompt"] == ""
-    agent = settings["agent"]
-    assert (agent["max_steps"], agent["record_tokens"], agent["passages"]) == (2, 7, 1)
+    method = settings["method"]
+    assert (method["name"], method["max_steps"], method["record_tokens"]) == ("searcher", 2, 7)
+    assert method["passages"] == 1
 
 
 def test_a_recipe_that_could_not_begin_can_be_mended(

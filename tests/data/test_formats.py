@@ -185,7 +185,6 @@ def test_options_that_cannot_be_used(tmp_path):
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 def test_arrays_are_read_in_chunks_of_any_size(tmp_path, monkeypatch, chunk):
     monkeypatch.setattr(json_array, "CHUNK", chunk)
-    monkeypatch.setattr(json_array, "_PATIENCE", 1000)
     items = [{"a": 'x"]},é\U0001f600', "n": 12}, {}, {"b": [{}, [1.5]]}]
     for text in (json.dumps(items), json.dumps(items, ensure_ascii=False, indent=2) + "\n "):
         path = tmp_path / "a.json"
@@ -201,12 +200,12 @@ def test_arrays_are_read_in_chunks_of_any_size(tmp_path, monkeypatch, chunk):
         ("", 'must begin with "\\["'),
         ('{"a": 1}', 'must begin with "\\["'),
         ("[1]", r"item \[0\] is a number"),
-        ('[{"a": 1}', r"item \[1\]: not JSON \(the file ends early"),
-        ('[{"a": 1} {"b": 2}]', r'item \[1\]: not JSON \(expected "," or "\]", got \'{\''),
+        ('[{"a": 1}', r"item \[1\]: not JSON \(parse error: premature EOF\)$"),
+        ('[{"a": 1} {"b": 2}]', r"item \[1\]: not JSON \(.*I expect ',' or '\]'\)$"),
         ('[{"a": 1}, {"b" 2}]', r"item \[1\]: not JSON"),
         ('[{"a": 1}, {"b": "', r"item \[1\]: not JSON"),
-        ('[{"a": 1}] x', "more text after the end"),
-        ("[" * 100_000, r"item \[0\]: not JSON \(nested too deeply"),
+        ('[{"a": 1}] x', r"item \[1\]: not JSON \(parse error: trailing garbage\)$"),
+        ("[" * 100_000, r"item \[0\]: not JSON"),
         ('[{"a": "\xff"}]', "not UTF-8"),
     ],
 )

@@ -6,10 +6,10 @@ import json
 import math
 
 import pytest
-from exsearch.build import load_engine
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exsearch.engines import load_engine
 from exsearch.engines.base import GREEDY, Message, Request, Sampling
 from exsearch.engines.scripted import ASSISTANT, END, USER, ScriptedEngine, ScriptedTokenizer
 from exsearch.errors import DataError, EngineError, ModelError

@@ -7,10 +7,12 @@ import json
 
 import pytest
 
-from exsearch.methods.searcher import SearcherMethod
+from exsearch.agent.events import counting_ends
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import DataError, EngineError
 from exsearch.evaluation.evaluate import evaluate, row, summarise
+from exsearch.evaluation.metrics import all_metrics
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import (
     Call,
     CallKind,
@@ -36,7 +38,8 @@ QUESTIONS = [
     Question("broken", "Where was Kant born?", ("Königsberg",), ("none",)),
     Question("down", "Who is Hegel?", ("a philosopher",), ("b",)),
 ]
-AGENT = SearcherMethod(max_steps=2, passages=1)
+METRICS = all_metrics()
+METHOD = SearcherMethod(max_steps=2, passages=1)
 
 
 def reply(chat: str) -> str:
@@ -74,13 +77,11 @@ def rows_of(folder):
 
 
 def test_rows_by_hand(engine, retriever, tmp_path):
-    evaluate(QUESTIONS, engine, retriever, tmp_path, agent=AGENT, retry_malformed=False)
+    evaluate(QUESTIONS, engine, retriever, tmp_path, method=METHOD, retry_malformed=False)
     rows = rows_of(tmp_path)
     assert list(rows) == [q.id for q in QUESTIONS]
-    figures = {
-        id_: [r[k] for k in ("em", "f1", "acc", "recall", "answer_recall", "steps", "stop_reason")]
-        for id_, r in rows.items()
-    }
+    names = ("em", "f1", "acc", "recall_at_k", "answer_recall_at_k", "steps", "stop_reason")
+    figures = {id_: [r[name] for name in names] for id_, r in rows.items()}
     # "Frankfurt" for "Frankfurt am Main": precision 1, recall 1/3
     # "a river, the Rhine" for "the Rhine", articles dropped: precision 1/2, recall 1
     assert figures == {
@@ -101,7 +102,7 @@ def test_rows_by_hand(engine, retriever, tmp_path):
 
 
 def test_too_many_failures_are_no_evaluation(engine, retriever, tmp_path):
-    settings = {"agent": AGENT, "retry_malformed": False}
+    settings = {"method": METHOD, "retry_malformed": False}
     with pytest.raises(EngineError, match="1 of 5 questions failed, the last with: out of memory"):
         evaluate(QUESTIONS, engine, retriever, tmp_path, max_error_share=0.1, **settings)
     assert not (tmp_path / "trajectories.jsonl").exists()
@@ -110,13 +111,14 @@ def test_too_many_failures_are_no_evaluation(engine, retriever, tmp_path):
 
 
 def test_summary_by_hand(engine, retriever, tmp_path):
-    summary = evaluate(QUESTIONS, engine, retriever, tmp_path, agent=AGENT, retry_malformed=False)
+    summary = evaluate(QUESTIONS, engine, retriever, tmp_path, method=METHOD, retry_malformed=False)
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert summary["n"] == 5
     assert summary["em"] == pytest.approx(1 / 5)
     assert summary["f1"] == pytest.approx((1 + 1 / 2 + 2 / 3) / 5)
     assert summary["acc"] == pytest.approx(2 / 5)
-    assert summary["recall_n"] == 4  # "unknown" names no supporting passage
+    assert summary["recall_at_k_n"] == 4  # "unknown" names no supporting passage
+    assert [key for key in summary if key.endswith("_n")] == ["recall_at_k_n"]
     assert summary["recall_at_k"] == pytest.approx((1 + 1 / 2 + 0 + 0) / 4)
     assert summary["answer_recall_at_k"] == pytest.approx(2 / 5)
     assert summary["steps"] == pytest.approx(3 / 5)
@@ -129,15 +131,15 @@ def test_summary_by_hand(engine, retriever, tmp_path):
     for name in ("em", "f1", "acc", "recall_at_k", "answer_recall_at_k"):
         low, high = summary["ci95"][name]
         assert 0 <= low <= summary[name] <= high <= 1
-    assert (summary["rules"], summary["recall_passages_a_search"]) == ("kilt", 1)
+    assert (summary["rules"], summary["passages_a_search"]) == ("kilt", 1)
 
 
 def test_hotpotqa_rules(retriever, tmp_path):
     question = Question("yes", "Is it?", ("yes",))
     engine = ScriptedEngine({"Notes:": "Answer: yes it is"})
-    kilt = evaluate([question], engine, retriever, tmp_path / "kilt", agent=AGENT)
+    kilt = evaluate([question], engine, retriever, tmp_path / "kilt", method=METHOD)
     strict = evaluate(
-        [question], engine, retriever, tmp_path / "hotpotqa", agent=AGENT, rules="hotpotqa"
+        [question], engine, retriever, tmp_path / "hotpotqa", method=METHOD, rules="hotpotqa"
     )
     assert (kilt["f1"], strict["f1"]) == (pytest.approx(1 / 2), 0.0)
 
@@ -150,24 +152,27 @@ def test_recall_is_over_all_searches_of_a_question():
     )
     call = Call(CallKind.THINK, (1, 2, 3), (4, 5))
     trajectory = Trajectory(question, steps, (call, call), "Bonn", StopReason.ANSWERED)
-    made = row(trajectory, k=2)
-    assert made["recall"] == pytest.approx(2 / 3)
+    made = row(trajectory, METRICS)
+    assert made["recall_at_k"] == pytest.approx(2 / 3)
     assert (made["prompt_tokens"], made["output_tokens"]) == (6, 4)
     assert len(made["evidence"]) == 1
     nothing = dataclasses.replace(trajectory, question=dataclasses.replace(question, supporting=()))
-    assert row(nothing, k=2)["recall"] is None
-    assert summarise([row(nothing, k=2)])["recall_at_k"] is None
+    without = row(nothing, METRICS)
+    assert without["recall_at_k"] is None
+    summary = summarise([without], METRICS)
+    assert (summary["recall_at_k"], summary["recall_at_k_n"]) == (None, 0)
+    assert "recall_at_k" not in summary["ci95"]
 
 
 def test_a_malformed_reply_is_retried_once_where_asked(retriever, tmp_path):
     engine = ScriptedEngine({"Notes:": ["hm", "Answer: Bonn", "Answer: Bonn", "Answer: Bonn"]})
     plain = evaluate(
-        QUESTIONS[:1], engine, retriever, tmp_path / "a", agent=AGENT, retry_malformed=False
+        QUESTIONS[:1], engine, retriever, tmp_path / "a", method=METHOD, retry_malformed=False
     )
     assert plain["malformed_share"] == 1.0
     for seed in range(20):  # greedy takes the first reply, the retry one of all four
         folder = tmp_path / f"seed-{seed}"
-        again = evaluate(QUESTIONS[:1], engine, retriever, folder, agent=AGENT, seed=seed)
+        again = evaluate(QUESTIONS[:1], engine, retriever, folder, method=METHOD, seed=seed)
         assert rows_of(folder)["right"]["retries"] == 1
         if again["em"] == 1.0:
             return
@@ -186,9 +191,10 @@ def test_an_interrupted_evaluation_goes_on(engine, retriever, tmp_path):
         if ended > 2:
             raise Stopped
 
-    settings = {"agent": AGENT, "retry_malformed": False, "chunk": 2}
+    settings = {"method": METHOD, "retry_malformed": False, "chunk": 2}
     with pytest.raises(Stopped):
-        evaluate(QUESTIONS, engine, retriever, tmp_path / "a", on_finished=stop, **settings)
+        on_event = counting_ends(stop)
+        evaluate(QUESTIONS, engine, retriever, tmp_path / "a", on_event=on_event, **settings)
     kept = (tmp_path / "a" / "trajectories.jsonl").read_bytes()
     assert kept.count(b"\n") == 2
     assert not (tmp_path / "a" / "summary.json").exists()
@@ -211,10 +217,10 @@ def test_a_question_without_an_answer_is_refused_before_any_work(
 ):
     question = Question("open", "Where?", answers)
     with pytest.raises(DataError, match='question "open" has no answer'):
-        evaluate([*QUESTIONS, question], engine, retriever, tmp_path / "e", agent=AGENT)
+        evaluate([*QUESTIONS, question], engine, retriever, tmp_path / "e", method=METHOD)
     assert not (tmp_path / "e").exists()
 
 
 def test_no_question_is_refused(engine, retriever, tmp_path):
     with pytest.raises(DataError, match="no question"):
-        evaluate([], engine, retriever, tmp_path / "e", agent=AGENT)
+        evaluate([], engine, retriever, tmp_path / "e", method=METHOD)

@@ -112,8 +112,8 @@ def test_it_is_a_retriever_that_gives_whole_passages(retriever):
     assert len(retriever) == len(PASSAGES)
     first = retriever.search(["Giraudy"], 3)[0][0]
     assert (first.id, first.title, first.text) == ("p2", PASSAGES[2].title, PASSAGES[2].text)
-    assert retriever.passage("p5") == PASSAGES[5]
-    assert retriever.passage("none") is None
+    assert retriever.fetch(["p5", "none", "p0"]) == [PASSAGES[5], None, PASSAGES[0]]
+    assert retriever.fetch([]) == []
 
 
 def test_equal_scores_come_in_the_order_of_the_corpus(tmp_path):
@@ -207,6 +207,17 @@ def test_the_same_corpus_gives_the_same_bytes(tmp_path):
     assert manifests[0] == manifests[1]
 
 
+def test_the_identity_is_of_the_content_and_not_of_the_place(tmp_path, retriever):
+    build_bm25(PASSAGES, tmp_path / "same")
+    build_bm25(PASSAGES[:-1], tmp_path / "fewer")
+    build_bm25(PASSAGES, tmp_path / "other_scores", k1=0.9)
+    same, fewer, other = (
+        Bm25Retriever.open(tmp_path / name).identity() for name in ("same", "fewer", "other_scores")
+    )
+    assert same == retriever.identity()
+    assert len({same, fewer, other}) == 3
+
+
 @pytest.mark.parametrize(
     ("passages", "error", "said"),
     [
@@ -294,6 +305,8 @@ def test_a_passage_altered_while_open_is_a_retriever_error(index):
         file.write(b"#")
     with pytest.raises(RetrieverError, match="BM25 search failed"):
         retriever.search(["green"], 5)
+    with pytest.raises(RetrieverError, match="a passage can't be read"):
+        retriever.fetch(["p0"])
 
 
 def test_analyser_refuses_what_it_does_not_know():

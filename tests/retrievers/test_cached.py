@@ -21,6 +21,12 @@ class Inner:
             raise RetrieverError("down")
         return [[Passage(f"{query}{n}", "", "", 1.0) for n in range(k)] for query in queries]
 
+    def fetch(self, ids):
+        return [Passage(id_, "", "") if id_ != "none" else None for id_ in ids]
+
+    def identity(self):
+        return "inner"
+
 
 def ids(found):
     return [[passage.id for passage in each] for each in found]
@@ -35,6 +41,13 @@ def test_only_new_queries_reach_the_inner_one_and_once():
     assert cached.search([], 1) == []
     assert inner.batches == [(["a", "b"], 1), (["c"], 1)]
     assert (cached.hits, cached.misses) == (2, 3)
+
+
+def test_all_else_is_the_inner_ones():
+    cached = CachedRetriever(Inner())
+    assert cached.fetch(["a", "none"]) == [Passage("a", "", ""), None]
+    assert cached.identity() == "inner"
+    assert (cached.hits, cached.misses) == (0, 0)
 
 
 def test_another_k_is_another_search():

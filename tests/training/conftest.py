@@ -12,8 +12,9 @@ import torch
 from small_world import World, make_world, save_small_model, search, warm_up_items
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from exsearch.methods.searcher import SearcherMethod
 from exsearch.engines.local.engine import TransformersEngine
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.models.settings import ModelSettings
 from exsearch.records import (
     Call,
     CallKind,
@@ -122,7 +123,7 @@ def tiny_model(tiny_model_folder):
     return LlamaForCausalLM.from_pretrained(tiny_model_folder)
 
 
-SMALL_AGENT = SearcherMethod(
+SMALL_METHOD = SearcherMethod(
     max_steps=2, passages=1, passage_words=20, thought_tokens=24, record_tokens=32
 )
 
@@ -131,7 +132,7 @@ SMALL_AGENT = SearcherMethod(
 def annotated(tiny_engine, sample_questions, sample_retriever) -> list[Trajectory]:
     """Finished trajectories of sample questions with the tokens of the tiny model; not sampled."""
     data = warm_up_data(
-        sample_questions, sample_retriever, tiny_engine.tokenizer, SMALL_AGENT, examples=6
+        sample_questions, sample_retriever, tiny_engine.tokenizer, SMALL_METHOD, examples=6
     )
     return [item.trajectory for item in data.items]
 
@@ -145,7 +146,7 @@ def fluent_folder(tmp_path_factory) -> Path:
     items = warm_up_items(engine.tokenizer, folder, random.Random(7), worlds=4, careless=0.3)
     config = MStepConfig(learning_rate=4e-3, epochs=3, questions_per_step=8, token_budget=4096)
     m_step(engine.model, new_optimizer(engine.model, config), items, config)
-    save_model(engine.model, folder / "random", folder / "model", {})
+    save_model(engine.model, folder / "random", folder / "model", ModelSettings())
     return folder / "model"
 
 

@@ -17,14 +17,14 @@ import torch
 from tokenizers import Regex, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from exsearch.methods import format as agent_format
+from exsearch.methods import format as method_format
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import Hop, Passage, Question, WeightedTrajectory, to_json
 from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
 from exsearch.training.warm_up import warm_up_data
 
 PEOPLE, CITIES, FACTS = 40, 30, ("born", "died")
-AGENT = SearcherMethod(
+METHOD = SearcherMethod(
     max_steps=1, passages=1, passage_words=20, thought_tokens=12, record_tokens=16
 )
 CHAT = (
@@ -86,7 +86,7 @@ def warm_up_items(
         questions = annotate(world, draw, careless)
         questions = [dataclasses.replace(q, id=f"{n}-{q.id}") for q in questions]
         retriever = search(world, folder / f"index-{n}")
-        data = warm_up_data(questions, retriever, tokenizer, AGENT, examples=len(questions))
+        data = warm_up_data(questions, retriever, tokenizer, METHOD, examples=len(questions))
         assert not data.left_out
         items += data.items
     return items
@@ -94,7 +94,7 @@ def warm_up_items(
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
     """One id a word of the small worlds, its leading space included; any other is <unk>."""
-    frames = [v for n, v in vars(agent_format).items() if n.isupper() and isinstance(v, str)]
+    frames = [v for n, v in vars(method_format).items() if n.isupper() and isinstance(v, str)]
     roles = ["where born died Person user\nQuestion: Query:\nNotes:\nnone\n[1] 1.", "assistant\n"]
     names = [*(f"Person{n} in" for n in range(PEOPLE)), *(f"City{n}" for n in range(CITIES))]
     texts = [*frames, *roles, *names, *(f" {name}" for name in names), "born died (no passages)"]

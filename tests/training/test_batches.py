@@ -130,8 +130,8 @@ def test_micro_batches_hold_each_prefix_once_with_all_of_its_weight(sequences, b
     for batch in micro_batches(sequences, budget):
         prefix_of = {}
         for span in batch.spans:
-            ids = batch.ids[span.path].tolist()
-            for n, place in enumerate(span.path.tolist()):
+            ids = batch.ids[span.all_places].tolist()
+            for n, place in enumerate(span.all_places.tolist()):
                 prefix_of[place] = tuple(ids[: n + 1])
                 assert batch.positions[place] == n
         assert len(set(prefix_of.values())) == len(batch.ids)

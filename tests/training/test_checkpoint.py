@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 
 import pytest
@@ -11,10 +12,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from exsearch.errors import ModelError, RunError
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.models.settings import MODEL_FILE, ModelSettings, model_settings
 from exsearch.runs import is_complete, verify_folder
 from exsearch.training.checkpoint import (
     OPTIMIZER_FILE,
-    SETTINGS_FILE,
     adapter_base,
     load_trainable,
     load_training,
@@ -85,7 +87,9 @@ def test_training_goes_on_with_every_bit(tiny_model_folder, tmp_path, items, con
 
 def test_a_full_model_loads_with_plain_transformers(tiny_model_folder, tmp_path, items):
     model, _ = trained(tiny_model_folder, FULL, items)
-    save_model(model, tiny_model_folder, tmp_path / "model", {"agent": {"max_steps": 3}})
+    save_model(
+        model, tiny_model_folder, tmp_path / "model", ModelSettings(SearcherMethod(max_steps=3))
+    )
     assert is_complete(tmp_path / "model")
     assert_no_pickle(tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
@@ -95,13 +99,15 @@ def test_a_full_model_loads_with_plain_transformers(tiny_model_folder, tmp_path,
     before = AutoTokenizer.from_pretrained(tiny_model_folder)
     assert tokenizer.encode("Where was she born?") == before.encode("Where was she born?")
     assert tokenizer.chat_template == before.chat_template
-    assert json.loads((tmp_path / "model" / SETTINGS_FILE).read_text())["agent"]["max_steps"] == 3
+    settings = json.loads((tmp_path / "model" / MODEL_FILE).read_text())
+    assert (settings["method"]["name"], settings["method"]["max_steps"]) == ("searcher", 3)
+    assert model_settings(tmp_path / "model") == ModelSettings(SearcherMethod(max_steps=3))
     assert adapter_base(tmp_path / "model") is None
 
 
 def test_an_adapter_loads_with_plain_peft(tiny_model_folder, tmp_path, items):
     model, _ = trained(tiny_model_folder, LORA, items)
-    save_model(model, tiny_model_folder, tmp_path / "adapter", {})
+    save_model(model, tiny_model_folder, tmp_path / "adapter", ModelSettings())
     assert_no_pickle(tmp_path)
     assert adapter_base(tmp_path / "adapter") == tiny_model_folder
     base = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
@@ -138,7 +144,7 @@ def test_gradient_checkpointing_changes_memory_only(tiny_model_folder, items, co
 
 def test_an_adapter_needs_a_recipe_with_lora(tiny_model_folder, tmp_path, items):
     model, _ = trained(tiny_model_folder, LORA, items, steps=1)
-    save_model(model, tiny_model_folder, tmp_path / "adapter", {})
+    save_model(model, tiny_model_folder, tmp_path / "adapter", ModelSettings())
     with pytest.raises(ModelError, match="is an adapter: set lora_rank"):
         load_trainable(tmp_path / "adapter", FULL, CPU)
     for other in ({"lora_rank": 8}, {"lora_alpha": 8}):
@@ -150,7 +156,7 @@ def test_an_adapter_needs_a_recipe_with_lora(tiny_model_folder, tmp_path, items)
 def test_an_adapter_finds_its_base_from_anywhere(tiny_model_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tiny_model_folder.parent)
     model = load_trainable(tiny_model_folder.name, LORA, CPU)
-    save_model(model, tiny_model_folder, tmp_path / "adapter", {})
+    save_model(model, tiny_model_folder, tmp_path / "adapter", ModelSettings())
     assert adapter_base(tmp_path / "adapter") == tiny_model_folder.resolve()
 
 
@@ -173,12 +179,17 @@ def test_a_damaged_checkpoint_is_refused(tiny_model_folder, tmp_path, items, nam
         load_training(optimizer, folder)
 
 
-def test_a_save_that_fails_leaves_the_old_one(tiny_model_folder, tmp_path, items):
+def test_a_save_that_fails_leaves_the_old_one(tiny_model_folder, tmp_path, items, monkeypatch):
     model, _ = trained(tiny_model_folder, FULL, items, steps=1)
     folder = tmp_path / "model"
-    save_model(model, tiny_model_folder, folder, {"n": 1})
-    with pytest.raises(TypeError):
-        save_model(model, tiny_model_folder, folder, {"n": object()})
+    save_model(model, tiny_model_folder, folder, ModelSettings(system_prompt="old"))
+
+    def full(settings, folder):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("exsearch.training.checkpoint.write_model_settings", full)
+    with pytest.raises(OSError, match="no space left"):
+        save_model(model, tiny_model_folder, folder, ModelSettings(system_prompt="new"))
     verify_folder(folder)
-    assert json.loads((folder / SETTINGS_FILE).read_text()) == {"n": 1}
+    assert model_settings(folder).system_prompt == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]

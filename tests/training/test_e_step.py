@@ -9,22 +9,23 @@ import math
 import numpy as np
 import pytest
 import torch
-from small_world import AGENT
+from small_world import METHOD
 
 from exsearch.agent.episode import answer_ids
+from exsearch.agent.events import counting_ends
 from exsearch.agent.rollout import rollout
 from exsearch.engines.base import Sampling, TooLongError
+from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import RetrieverError, TrainingError
-from exsearch.records import StopReason
+from exsearch.records import StopReason, WeightedTrajectory
 from exsearch.training.batches import training_sequences
 from exsearch.training.e_step import (
     EStepConfig,
-    WeightedFile,
-    by_question,
     sample_and_weigh,
     weigh,
 )
-from exsearch.training.m_step import select
+from exsearch.training.m_step import usable_questions
+from exsearch.trajectories import WeightedFile, by_question, read_traces
 
 
 def plain_log_probs(model, prompt, continuation, temperature=1.0):
@@ -117,7 +118,7 @@ def test_a_question_without_signal_has_weights_of_zero(tiny_engine, annotated):
     items = weigh(samples_of(annotated[0], MALFORMED, MALFORMED), tiny_engine)
     assert [i.weight for i in items] == [0.0, 0.0]
     assert not any(training_sequences(i) for i in items)
-    assert select(items, -math.inf).no_signal == 1
+    assert usable_questions(items, -math.inf).no_signal == 1
 
 
 def test_the_samples_of_a_question_are_found_in_any_order(tiny_engine, annotated):
@@ -142,7 +143,7 @@ def test_what_cannot_be_weighed_is_refused(tiny_engine, annotated):
 
 def test_rollout_stores_both_distributions_token_by_token(fluent_engine, world, world_retriever):
     trajectories = rollout(
-        world.questions[:3], fluent_engine, world_retriever, samples=2, config=AGENT,
+        world.questions[:3], fluent_engine, world_retriever, samples=2, method=METHOD,
         sampling=Sampling(0.7), seed=3,
     )  # fmt: skip
     for call in (call for t in trajectories for call in t.calls):
@@ -158,7 +159,7 @@ def test_the_correction_for_another_proposal_against_brute_force(
     """At temperature 0.7: w_k is p(z_k) p(y*|z_k) / q(z_k), normalised, recomputed from the ids."""
     config = EStepConfig(temperature=0.7)
     trajectories = rollout(
-        world.questions[:6], fluent_engine, world_retriever, samples=4, config=AGENT,
+        world.questions[:6], fluent_engine, world_retriever, samples=4, method=METHOD,
         sampling=config.sampling, seed=0,
     )  # fmt: skip
     model, compared = fluent_engine.model, 0
@@ -201,11 +202,13 @@ def test_without_the_correction_the_proposal_is_left_out(tiny_engine, annotated)
         for n, q in enumerate((-1.0, -1.1))
     ]
     tokens = sum(n for _, n in sampled[0].latent_calls)
-    corrected = weigh(sampled, tiny_engine, EStepConfig(temperature=0.7))
-    ratio = corrected[1].weight / corrected[0].weight
-    assert ratio == pytest.approx(math.exp(0.1 * tokens), rel=1e-6)
-    for config in (EStepConfig(temperature=0.7, proposal_correction=False), EStepConfig()):
-        assert [i.weight for i in weigh(sampled, tiny_engine, config)] == pytest.approx([0.5, 0.5])
+    # What they were drawn from is told by themselves, whatever a later E-step would sample from.
+    for config in (EStepConfig(temperature=0.7), EStepConfig()):
+        corrected = weigh(sampled, tiny_engine, config)
+        ratio = corrected[1].weight / corrected[0].weight
+        assert ratio == pytest.approx(math.exp(0.1 * tokens), rel=1e-6)
+    config = EStepConfig(temperature=0.7, proposal_correction=False)
+    assert [i.weight for i in weigh(sampled, tiny_engine, config)] == pytest.approx([0.5, 0.5])
 
 
 # --- chunks ---
@@ -215,11 +218,11 @@ class Stopped(Exception):
     """The process is killed here."""
 
 
-def run_e_step(engine, retriever, questions, agent, file, stop_after=None, **settings):
+def run_e_step(engine, retriever, questions, method, file, stop_after=None, **settings):
     """An E-step over chunks of two questions; killed once more than `stop_after` samples ended."""
     seen = 0
 
-    def on_finished(n):
+    def ended(n):
         nonlocal seen
         seen += n
         if stop_after is not None and seen > stop_after:
@@ -227,15 +230,15 @@ def run_e_step(engine, retriever, questions, agent, file, stop_after=None, **set
 
     config = EStepConfig(samples=2, chunk=2, **settings)
     return sample_and_weigh(
-        questions, engine, retriever, file, config, agent, seed=5, iteration=1,
-        on_finished=on_finished,
+        questions, engine, retriever, file, config, method, seed=5, iteration=1,
+        on_event=counting_ends(ended),
     )  # fmt: skip
 
 
 def test_a_stopped_e_step_goes_on_to_the_same_bytes(
     fluent_engine, world, world_retriever, tmp_path
 ):
-    parts = (fluent_engine, world_retriever, world.questions[:5], AGENT)
+    parts = (fluent_engine, world_retriever, world.questions[:5], METHOD)
     whole = run_e_step(*parts, tmp_path / "whole.jsonl")
     file = tmp_path / "stopped.jsonl"
     for samples in (0, 4, 0, 4):  # in the first chunk, then in the second, again, in the third
@@ -254,6 +257,25 @@ def test_a_stopped_e_step_goes_on_to_the_same_bytes(
     assert all(i.trajectory.iteration == 1 for i in items)
 
 
+class Unscored(ScriptedEngine):
+    """Gives token ids, and no log-probs of a given answer."""
+
+    scores = False
+
+    def log_prob(self, prompts, continuations):
+        raise AssertionError("it can't")
+
+
+@pytest.mark.parametrize("kind", [ScriptedEngine, Unscored])
+def test_an_engine_without_scores_gives_plain_trajectories(kind, world, tmp_path):
+    engine = kind({"Notes:": "Answer: City1"})
+    file = tmp_path / "t.jsonl"
+    (facts,) = run_e_step(engine, None, world.questions[:2], METHOD, file)
+    assert (facts["samples"], facts["failed"]) == (4, 0)
+    weighted = [isinstance(trace, WeightedTrajectory) for trace in read_traces(file)]
+    assert weighted == [kind is ScriptedEngine] * 4
+
+
 class FailingRetriever:
     """The real retriever, except that searches for which `fails` is true fail."""
 
@@ -268,7 +290,7 @@ class FailingRetriever:
 
 def test_too_many_failures_stop_the_run(fluent_engine, world, world_retriever, tmp_path):
     away = FailingRetriever(world_retriever, lambda _: True)
-    parts = (fluent_engine, away, world.questions[:2], AGENT, tmp_path / "t.jsonl")
+    parts = (fluent_engine, away, world.questions[:2], METHOD, tmp_path / "t.jsonl")
     with pytest.raises(TrainingError, match=r"samples failed, .*the server is away"):
         run_e_step(*parts)
     assert not (tmp_path / "t.jsonl").exists()  # a chunk is written whole or not at all
@@ -278,7 +300,7 @@ def test_a_failed_search_never_becomes_training_data(
     fluent_engine, world, world_retriever, tmp_path
 ):
     plain = rollout(
-        world.questions[:2], fluent_engine, world_retriever, samples=2, config=AGENT,
+        world.questions[:2], fluent_engine, world_retriever, samples=2, method=METHOD,
         seed=5, iteration=1,
     )  # fmt: skip
     query = next(t.steps[0].query for t in plain if t.steps)
@@ -286,7 +308,7 @@ def test_a_failed_search_never_becomes_training_data(
     flaky = FailingRetriever(world_retriever, lambda q: q == query)
     file = tmp_path / "t.jsonl"
     (facts,) = run_e_step(
-        fluent_engine, flaky, world.questions[:2], AGENT, file, max_error_share=1.0
+        fluent_engine, flaky, world.questions[:2], METHOD, file, max_error_share=1.0
     )
     assert facts["failed"] == len(hit) > 0
     items = list(WeightedFile(file))

@@ -16,9 +16,9 @@ import pytest
 import torch
 from whole_loss import weighted_loss
 
-from exsearch.agent.episode import begin
-from exsearch.methods.searcher import SearcherMethod
+from exsearch.agent.episode import Episode, begin
 from exsearch.engines.local.engine import TransformersEngine
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import Call, CallKind, Passage, Question, Trajectory, WeightedTrajectory
 from exsearch.training.batches import training_sequences
 from exsearch.training.e_step import EStepConfig, weigh
@@ -30,7 +30,7 @@ FOUND = {
     "Ada": Passage("ada", "Ada", "Ada was born in Bonn."),
     "Bob": Passage("bob", "Bob", "Bob was born in Paris."),
 }
-AGENT = SearcherMethod(max_steps=2, passages=1)
+METHOD = SearcherMethod(max_steps=2, passages=1)
 UNIFORM = -3.0  # log q of a whole trajectory; any constant
 
 
@@ -55,16 +55,17 @@ def outputs(kind: CallKind, step: int) -> list[str]:
 
 
 def every_trajectory(engine: TransformersEngine) -> Iterator[Trajectory]:
-    """Grow episodes by all outputs, through the agent's own code, until all have ended."""
+    """Grow episodes by all outputs, through the method's own code, until all have ended."""
     tokenizer = engine.tokenizer
 
     def replay(choices: tuple[str, ...]) -> Episode:
-        episode = Episode(QUESTION, 0, AGENT, tokenizer)
+        episode = begin(QUESTION, METHOD, tokenizer)
         for text in choices:
+            assert episode.ask is not None
             ids = (*tokenizer.encode(text), tokenizer.end_id)
-            episode.take(Call(episode.kind, episode.prompt_ids(), ids), finished=True)
-            if episode.query:
-                episode.found([FOUND[episode.query]])
+            episode.take(Call(episode.ask.kind, episode.prompt_ids(), ids), finished=True)
+            if episode.look:
+                episode.found([FOUND[episode.look.query]])
         return episode
 
     growing: list[tuple[str, ...]] = [()]
@@ -72,8 +73,8 @@ def every_trajectory(engine: TransformersEngine) -> Iterator[Trajectory]:
     while growing:
         choices = growing.pop()
         episode = replay(choices)
-        if episode.stop_reason is None:
-            growing += [(*choices, text) for text in outputs(episode.kind, len(episode.steps))]
+        if episode.ask is not None:
+            growing += [(*choices, text) for text in outputs(episode.ask.kind, len(episode.steps))]
         else:
             yield dataclasses.replace(episode.trajectory(), sample=next(numbers))
 
@@ -97,8 +98,7 @@ def enumerated(engine) -> list[Trajectory]:
 
 
 def exact(engine, enumerated, **settings) -> list[WeightedTrajectory]:
-    # any temperature but 1 says that z was drawn from another proposal, so that p/q counts
-    return weigh(enumerated, engine, EStepConfig(temperature=2.0, **settings))
+    return weigh(enumerated, engine, EStepConfig(**settings))
 
 
 def log_likelihood(engine: TransformersEngine, enumerated: list[Trajectory]) -> torch.Tensor:

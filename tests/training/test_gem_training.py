@@ -13,16 +13,17 @@ import dataclasses
 import random
 
 import pytest
-from small_world import AGENT, make_world, save_small_model, search, warm_up_items
+from small_world import METHOD, make_world, save_small_model, search, warm_up_items
 
 from exsearch import m_step, rollout, weigh
 from exsearch.engines.local.engine import TransformersEngine
 from exsearch.evaluation.evaluate import evaluate
 from exsearch.records import Question, WeightedTrajectory
 from exsearch.retrievers.base import Retriever
-from exsearch.training.e_step import EStepConfig, by_question
+from exsearch.training.e_step import EStepConfig
 from exsearch.training.m_step import new_optimizer
 from exsearch.training.recipe import MStepConfig
+from exsearch.trajectories import by_question
 
 WARM_UP = MStepConfig(learning_rate=4e-3, epochs=3, questions_per_step=8, token_budget=4096)
 M_STEP = MStepConfig(
@@ -54,7 +55,7 @@ def gem(
     for iteration in range(1, ROUNDS + 1):
         trajectories = rollout(
             train, engine, retriever,
-            samples=SAMPLES, config=AGENT, seed=seed, iteration=iteration,
+            samples=SAMPLES, method=METHOD, seed=seed, iteration=iteration,
         )  # fmt: skip
         weighted = weigh(trajectories, engine, config)
         if weighting == "reversed":
@@ -79,7 +80,7 @@ def test_posterior_weights_teach_to_search(seed, tmp_path):
     train, held_out = world.questions[:TRAIN], world.questions[TRAIN:]
 
     def exact_match(name: str) -> float:
-        return evaluate(held_out, engine, retriever, tmp_path / name, agent=AGENT)["em"]
+        return evaluate(held_out, engine, retriever, tmp_path / name, method=METHOD)["em"]
 
     em = {"warm-up": exact_match("warm-up")}
     for weighting in ("posterior", "uniform", "reversed"):

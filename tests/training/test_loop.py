@@ -16,19 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exsearch.build import load_engine, resolve_model
-from small_world import AGENT, annotate, save_files, save_small_model
+from small_world import METHOD, annotate, save_files, save_small_model
 from transformers import AutoModelForCausalLM
 
-from exsearch import jobs, runs
+from exsearch import runs
+from exsearch.engines import load_engine
 from exsearch.errors import ConfigError, RunError, TrainingError
+from exsearch.jobs import train as train_job
+from exsearch.models.settings import model_settings, resolve_model
+from exsearch.progress import Bars
 from exsearch.records import Question, StopReason
 from exsearch.runs import is_complete, locked, verify_folder
 from exsearch.training import loop as loop_module
-from exsearch.trajectories import WeightedFile
 from exsearch.training.figures import e_step_figures
 from exsearch.training.journal import Journal
 from exsearch.training.loop import window
+from exsearch.trajectories import WeightedFile
 
 RECIPE = f"""
 name = "small"
@@ -40,11 +43,11 @@ corpus = ["corpus.jsonl"]
 train = "train.jsonl"
 dev = "dev.jsonl"
 [method]
-max_steps = {AGENT.max_steps}
-passages = {AGENT.passages}
-passage_words = {AGENT.passage_words}
-thought_tokens = {AGENT.thought_tokens}
-record_tokens = {AGENT.record_tokens}
+max_steps = {METHOD.max_steps}
+passages = {METHOD.passages}
+passage_words = {METHOD.passage_words}
+thought_tokens = {METHOD.thought_tokens}
+record_tokens = {METHOD.record_tokens}
 [warm_up]
 examples = 6
 questions_per_step = 2
@@ -82,7 +85,7 @@ def train(recipe, fluent_folder):
 
     def train(out: Path, *overrides: str, model: Path = fluent_folder) -> dict[str, Any]:
         settings = (f"model.name={model}", *overrides)
-        return jobs.train(recipe, overrides=settings, out=out, progress=False)[1]
+        return train_job.train(recipe, overrides=settings, out=out, bars=Bars(False))[1]
 
     return train
 
@@ -148,6 +151,7 @@ def test_a_whole_run(undisturbed):
 def test_the_run_is_a_model(undisturbed):
     best = json.loads((undisturbed / "best.json").read_text())
     assert resolve_model(undisturbed) == str(undisturbed / best["model"])
+    assert model_settings(undisturbed).method == METHOD
     AutoModelForCausalLM.from_pretrained(undisturbed / best["model"])
     assert load_engine(undisturbed, device="cpu").tokenizer.encode("born")
 
@@ -401,7 +405,7 @@ def test_e_step_figures_by_hand(weighted):
         item("b", 0, 0.0, -math.inf, **malformed),
         item("b", 1, 0.0, -math.inf, **malformed),
     ]
-    figures = e_step_figures(items)
+    figures = e_step_figures(items, corrected=True)
     assert (figures["questions"], figures["trajectories"]) == (2, 4)
     assert figures["effective_sample_size"] == pytest.approx(1 / (0.75**2 + 0.25**2))
     assert figures["share_without_signal"] == 0.5
@@ -412,3 +416,20 @@ def test_e_step_figures_by_hand(weighted):
     assert figures["stop_reasons"] == {"answered": 2, "malformed": 2}
     assert figures["mean_best_answer_log_prob"] == pytest.approx(math.log(0.75))
     assert (figures["output_tokens"], figures["prompt_tokens"]) == (12, 8)
+
+
+def test_weights_are_exact_where_every_record_says_so(weighted):
+    def exact(*items, corrected=True):
+        return e_step_figures(items, corrected=corrected)["weights_exact"]
+
+    call = ([5, 6], [3, 9, 2])
+    plain = weighted(call)
+    other = weighted(call, proposal_log_probs=-1.5)
+    assert exact(plain) and exact(plain, corrected=False)
+    assert exact(plain, other)
+    assert not exact(plain, other, corrected=False)
+    for change in ({"retries": 1}, {"truncated_sampling": True}):
+        item = dataclasses.replace(
+            other, trajectory=dataclasses.replace(other.trajectory, **change)
+        )
+        assert not exact(plain, item)

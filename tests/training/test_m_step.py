@@ -18,8 +18,8 @@ from exsearch.training.m_step import (
     learning_rate,
     m_step,
     new_optimizer,
-    select,
     steps_total,
+    usable_questions,
 )
 from exsearch.training.recipe import MStepConfig
 
@@ -241,7 +241,7 @@ def test_small_likelihood_weights_are_not_taken_for_negligible(tiny_model, weigh
     assert (figures["sequences"], figures["left_out_weight"]) == (1, 0)
 
 
-def test_select_counts_what_it_leaves_out(weighted):
+def test_usable_questions_count_what_they_leave_out(weighted):
     def item(n, weight, score):
         made = weighted(([5], [30, 9, END]), weight=weight, question=Question(f"q{n}", "?", ("a",)))
         return dataclasses.replace(made, answer_log_probs=(score,))
@@ -249,17 +249,17 @@ def test_select_counts_what_it_leaves_out(weighted):
     good = [item(0, 0.9, -1.0), item(0, 0.1, -20.0)]
     hopeless = [item(1, 0.5, -9.0), item(1, 0.5, -9.5)]
     nothing = [item(2, 0.0, -math.inf)]
-    chosen = select([*good, *hopeless, *nothing], min_log_likelihood=-8.0)
+    chosen = usable_questions([*good, *hopeless, *nothing], min_log_likelihood=-8.0)
     assert chosen.questions == [[0, 1]]
     assert chosen.weight == pytest.approx(1)
     assert (chosen.no_signal, chosen.hopeless) == (1, 1)
-    mixed = select([good[0], hopeless[0], good[1]], -8.0)
+    mixed = usable_questions([good[0], hopeless[0], good[1]], -8.0)
     assert mixed.questions == [[0, 2]]  # found by id, wherever they stand
-    assert len(select([*good, *hopeless], -math.inf).questions) == 2
+    assert len(usable_questions([*good, *hopeless], -math.inf).questions) == 2
 
 
 def test_learning_rate_by_hand():
-    config = MStepConfig(learning_rate=1.0, warm_up_share=0.2)
+    config = MStepConfig(learning_rate=1.0, rise_share=0.2)
     # 10 steps: a rise over 2, then half a cosine over 8
     rates = [learning_rate(step, 10, config) for step in range(10)]
     assert rates[:3] == [0.5, 1.0, 1.0]
@@ -347,4 +347,8 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(tiny_model,
 
 def test_nothing_to_learn_takes_no_step(tiny_model, weighted):
     figures = m_step(tiny_model, plain_sgd(tiny_model), [weighted(([5], [30, 9, END]), weight=0.0)])
-    assert (figures["questions"], figures["steps"], figures["without_signal"]) == (0, 0, 1)
+    assert (figures["questions"], figures["optimizer_steps"], figures["without_signal"]) == (
+        0,
+        0,
+        1,
+    )

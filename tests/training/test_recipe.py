@@ -10,6 +10,7 @@ import pytest
 
 from exsearch.config import load_config, parse_config, to_plain
 from exsearch.errors import ConfigError
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.training.recipe import Recipe
 
 PROJECT = Path(__file__).parents[2]
@@ -67,6 +68,31 @@ def test_an_adapter_that_the_m_step_could_not_train_is_refused_at_once():
 def test_a_number_that_makes_no_sense_is_refused_at_once(section, key, value):
     with pytest.raises(ConfigError, match=rf"here: {section}: {key} is {value}, expected"):
         parse_config(Recipe, {"name": "r", section: {key: value}}, place="here")
+
+
+def test_a_recipe_of_before_loads_under_its_old_names():
+    steps = {"warm_up_share": 0.25}
+    values = {"name": "r", "agent": {"max_steps": 3}, "m_step": steps, "warm_up": steps}
+    recipe = parse_config(Recipe, values, place="here")
+    assert recipe.method == SearcherMethod(max_steps=3)
+    assert (recipe.m_step.rise_share, recipe.warm_up.rise_share) == (0.25, 0.25)
+    both = {"name": "r", "agent": {}, "method": {}}
+    with pytest.raises(ConfigError, match="here: agent is now called method: give only one"):
+        parse_config(Recipe, both, place="here")
+
+
+@pytest.mark.parametrize("name", ["searcher", "direct", "rag", "self-ask"])
+def test_a_recipe_names_its_method(name):
+    recipe = parse_config(Recipe, {"name": "r", "method": {"name": name}}, place="here")
+    assert recipe.method.name == name
+    assert to_plain(recipe)["method"]["name"] == name
+
+
+def test_a_metric_that_is_none_chooses_no_iteration():
+    gem = {"select_by": "answer_recall_at_k"}
+    assert parse_config(Recipe, {"name": "r", "gem": gem}, place="here").gem.select_by
+    with pytest.raises(ConfigError, match=r"here: .*no metric 'em1'; did you mean em\?"):
+        parse_config(Recipe, {"name": "r", "gem": {"select_by": "em1"}}, place="here")
 
 
 def test_a_misspelt_key_names_the_nearest():

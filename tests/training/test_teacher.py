@@ -1,8 +1,12 @@
-"""The teacher is a real HTTP server on this machine that replies by a script."""
+"""A teacher is asked what the student would be asked, and nothing that it finished is lost.
+
+Mostly it is a real HTTP server on this machine that replies by a script.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 import email.utils
 import json
@@ -11,15 +15,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_world import METHOD as SMALL_WORLD
 
 from chat_server import (
     FACT,
     KEY,
+    PASSAGE,
     Answer,
     Body,
     FakeServer,
@@ -29,16 +35,29 @@ from chat_server import (
     questions,
 )
 from exsearch.agent.episode import begin
-from exsearch.methods.searcher import SearcherMethod
+from exsearch.engines import load_engine
 from exsearch.engines.scripted import ScriptedTokenizer
-from exsearch.errors import ConfigError, EngineError, ModelServerError, RunError
-from exsearch.records import CallKind, Question, Trajectory, from_json
+from exsearch.errors import (
+    ConfigError,
+    DataError,
+    EngineError,
+    ModelServerError,
+    RetrieverError,
+)
+from exsearch.evaluation.metrics import exact_match
+from exsearch.jobs.teacher import SYSTEM_MESSAGE, open_teacher
+from exsearch.methods import open_method
+from exsearch.methods.base import Method
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.progress import Bars
+from exsearch.records import CallKind, Passage, Question, to_json
 from exsearch.training.recipe import Recipe, TeacherConfig, WarmUpConfig
 from exsearch.training.teacher import teach
 from exsearch.training.warm_up import WarmUpData, warm_up_data
+from exsearch.trajectories import read_trajectories
 
 TOKENIZER = ScriptedTokenizer()
-AGENT = SearcherMethod(max_steps=4, passages=3)
+METHOD = SearcherMethod(max_steps=4, passages=3)
 
 
 def config(server: FakeServer, **settings: Any) -> TeacherConfig:
@@ -46,18 +65,40 @@ def config(server: FakeServer, **settings: Any) -> TeacherConfig:
     return TeacherConfig(server.url, "wise", **{**quick, **settings})
 
 
+def taught(
+    asked: Sequence[Question],
+    file: Path,
+    teacher: TeacherConfig,
+    *,
+    retriever: Any = None,
+    tokenizer: Any = TOKENIZER,
+    method: Method = METHOD,
+    examples: int = 1,
+    opened: Callable[[], Any] | None = None,
+    **more: Any,
+) -> WarmUpData:
+    return teach(
+        asked,
+        teacher,
+        opened or (lambda: open_teacher(teacher)),
+        retriever or OnePassage(),
+        tokenizer,
+        method,
+        examples=examples,
+        file=file,
+        **more,
+    )
+
+
 def lesson(
     server: FakeServer, file: Path, count: int = 1, examples: int = 1, **settings: Any
 ) -> WarmUpData:
-    return teach(
-        questions(count),
-        config(server, **settings),
-        OnePassage(),
-        TOKENIZER,
-        AGENT,
-        examples=examples,
-        file=file,
-    )
+    return taught(questions(count), file, config(server, **settings), examples=examples)
+
+
+def about(body: Body, number: int) -> bool:
+    """Whether a request puts this question; a record's request puts its query alone."""
+    return f"lighthouse {number}?" in body["messages"][-1]["content"]
 
 
 def failure(server: FakeServer, tmp_path: Path, **settings: Any) -> str:
@@ -70,11 +111,17 @@ def failure(server: FakeServer, tmp_path: Path, **settings: Any) -> str:
     return message
 
 
+def in_turn(*replies: Answer) -> Callable[[Body], Answer | str]:
+    """These answers first, then good ones."""
+    left = list(replies)
+    return lambda body: left.pop(0) if left else good(body)
+
+
 # --- what the student learns from ---
 
 
 @pytest.mark.parametrize(
-    "agent",
+    "method",
     [
         SearcherMethod(max_steps=4, passages=3),
         SearcherMethod(max_steps=4, passages=3, select=True),
@@ -85,9 +132,9 @@ def failure(server: FakeServer, tmp_path: Path, **settings: Any) -> str:
     ids=["notes", "select", "transcript", "forced", "all"],
 )
 def test_a_teacher_that_writes_the_annotation_gives_the_annotation_as_data(
-    server: FakeServer, tmp_path: Path, sample_questions: Any, sample_retriever: Any, agent: Any
+    server: FakeServer, tmp_path: Path, sample_questions: Any, sample_retriever: Any, method: Any
 ) -> None:
-    wanted = warm_up_data(sample_questions, sample_retriever, TOKENIZER, agent, examples=6)
+    wanted = warm_up_data(sample_questions, sample_retriever, TOKENIZER, method, examples=6)
     replies = {
         TOKENIZER.chat_text(call.prompt_ids): TOKENIZER.decode(call.output_ids)
         for item in wanted.items
@@ -96,22 +143,21 @@ def test_a_teacher_that_writes_the_annotation_gives_the_annotation_as_data(
 
     def script(body: Body) -> str:
         system, *turns = body["messages"]
-        assert system["role"] == "system"
+        assert system == {"role": "system", "content": SYSTEM_MESSAGE}
         *_, last = turns
-        head, forced, _ = last["content"].partition("\nNo search is left.")
+        head, forced, _ = last["content"].partition('\nYour reply must begin with "Answer:"')
         chat = TOKENIZER.encode_chat([*turns[:-1], {"role": "user", "content": head}])
         return replies[TOKENIZER.chat_text(chat) + ("Answer:" if forced else "")].strip()
 
     server.script = script
     chosen = [item.trajectory.question for item in wanted.items]
-    made = teach(
+    made = taught(
         chosen,
+        tmp_path / "t.jsonl",
         config(server),
-        sample_retriever,
-        TOKENIZER,
-        agent,
+        retriever=sample_retriever,
+        method=method,
         examples=6,
-        file=tmp_path / "t.jsonl",
     )
 
     def calls(data: WarmUpData) -> list[Any]:
@@ -120,7 +166,7 @@ def test_a_teacher_that_writes_the_annotation_gives_the_annotation_as_data(
     assert calls(made) == calls(wanted)
     assert {i.weight for i in made.items} == {1.0}
     kinds = {i.trajectory.calls[-1].kind for i in made.items}
-    assert (CallKind.ANSWER in kinds) == (agent.max_steps == 2)
+    assert (CallKind.ANSWER in kinds) == (method.max_steps == 2)
 
 
 def test_a_real_tokenizer_gives_trainable_sequences(
@@ -129,19 +175,10 @@ def test_a_real_tokenizer_gives_trainable_sequences(
     from exsearch.training.batches import training_sequences
 
     server.script = good
-    data = teach(
-        questions(1),
-        config(server),
-        OnePassage(),
-        tiny_engine.tokenizer,
-        AGENT,
-        examples=1,
-        file=tmp_path / "t.jsonl",
-    )
+    tokenizer = tiny_engine.tokenizer
+    data = taught(questions(1), tmp_path / "t.jsonl", config(server), tokenizer=tokenizer)
     learned = [
-        tiny_engine.tokenizer.decode(
-            [i for i, w in zip(s.input_ids, s.loss_weights, strict=True) if w]
-        )
+        tokenizer.decode([i for i, w in zip(s.input_ids, s.loss_weights, strict=True) if w])
         for s in training_sequences(data.items[0])
     ]
     assert learned == [
@@ -166,27 +203,6 @@ def test_reasoning_before_a_reply_is_left_out(server: FakeServer, tmp_path: Path
     assert trajectory.steps[0].query == "Who built the lighthouse?"
 
 
-def test_worked_examples_are_shown_to_the_teacher_only(server: FakeServer, tmp_path: Path) -> None:
-    from exsearch.agent.replay import worked_examples
-
-    server.script = good
-    first = lesson(server, tmp_path / "a.jsonl").items[0].trajectory
-    server.bodies.clear()
-    data = teach(
-        questions(1),
-        config(server),
-        OnePassage(),
-        TOKENIZER,
-        AGENT,
-        examples=1,
-        file=tmp_path / "b.jsonl",
-        worked=worked_examples([first], AGENT),
-    )
-    roles = [m["role"] for m in server.bodies[0]["messages"]]
-    assert roles == ["system", "user", "assistant", "user"]
-    assert data.items[0].trajectory.calls == first.calls
-
-
 # --- what is kept, what is left out ---
 
 
@@ -199,16 +215,25 @@ def test_worked_examples_are_shown_to_the_teacher_only(server: FakeServer, tmp_p
         ("all", "Answer: Ada Fenn", None),
         ("all", "Ada Fenn", "malformed: no_action"),
         ("all", "", "malformed: empty_thought"),
-        ("all", "Search: " + "very " * 80 + "long", "max_tokens"),
+        ("all", "Search: " + "very " * 80 + "long", "too long, or no trajectory of this method"),
+        ("all", "Answer: " + "very " * 80 + "long", "too long, or no trajectory of this method"),
     ],
 )
 def test_what_is_kept(
     server: FakeServer, tmp_path: Path, keep: Any, reply: str, reason: str | None
 ) -> None:
-    server.script = lambda body: reply
+    server.script = lambda body: FACT if "Query:" in body["messages"][-1]["content"] else reply
     data = lesson(server, tmp_path / "t.jsonl", keep=keep)
     assert data.left_out == ({reason: ["q0"]} if reason else {})
     assert len(data.items) == (0 if reason else 1)
+
+
+def test_a_reply_that_the_service_cuts_off_is_no_example(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    server.script = lambda body: completion("Answer: Ada Fenn", "length")
+    data = lesson(server, tmp_path / "t.jsonl", keep="all")
+    assert data.left_out == {"max_tokens": ["q0"]}
 
 
 def test_a_reply_without_content_is_an_empty_one(server: FakeServer, tmp_path: Path) -> None:
@@ -217,37 +242,30 @@ def test_a_reply_without_content_is_an_empty_one(server: FakeServer, tmp_path: P
 
 
 def test_a_question_without_an_answer_is_never_asked(server: FakeServer, tmp_path: Path) -> None:
-    data = teach(
-        [Question("q", "Who?", (" ",))],
-        config(server),
-        OnePassage(),
-        TOKENIZER,
-        AGENT,
-        examples=1,
-        file=tmp_path / "t.jsonl",
-    )
+    data = taught([Question("q", "Who?", (" ",))], tmp_path / "t.jsonl", config(server))
     assert data.left_out == {"no answer": ["q"]}
     assert server.bodies == []
 
 
 def test_a_malformed_reply_is_asked_for_once_more(server: FakeServer, tmp_path: Path) -> None:
-    def script(body: Body) -> str:
-        text = good(body)
-        return "I think Ada." if text.startswith("Search") and len(body["messages"]) == 2 else text
+    file = tmp_path / "t.jsonl"
+    server.script = in_turn(completion("I think Ada."), completion("Search: Who?"))
+    (item,) = lesson(server, file).items
+    assert item.trajectory.steps[0].query == "Who?"
+    assert len(server.bodies) == 4
+    assert server.bodies[1]["messages"] == server.bodies[0]["messages"]
+    (told,) = read_trajectories(file)
+    assert told.retries == 1
+    # The student does not see the bad reply.
+    first = begin(questions(1)[0], METHOD, TOKENIZER).prompt_ids()
+    assert item.trajectory.calls[0].prompt_ids == first
+    assert len(item.trajectory.calls) == 3
 
-    def mend(body: Body) -> str:
-        last = body["messages"][-1]["content"]
-        return "Search: Who?" if last.startswith("That is not in the form") else script(body)
 
-    server.script = mend
-    trajectory = lesson(server, tmp_path / "t.jsonl").items[0].trajectory
-    assert trajectory.retries == 1
-    assert trajectory.steps[0].query == "Who?"
-    assert server.bodies[1]["messages"][-2] == {"role": "assistant", "content": "I think Ada."}
-    # The student sees neither the bad reply nor the request to mend it.
-    first = Episode(questions(1)[0], 0, AGENT, TOKENIZER).prompt_ids()
-    assert trajectory.calls[0].prompt_ids == first
-    assert len(trajectory.calls) == 3
+def test_a_reply_that_stays_malformed_is_left_out(server: FakeServer, tmp_path: Path) -> None:
+    server.script = lambda body: "I think Ada."
+    assert lesson(server, tmp_path / "t.jsonl").left_out == {"malformed: no_action": ["q0"]}
+    assert len(server.bodies) == 2
 
 
 def test_no_more_is_asked_than_is_missing(server: FakeServer, tmp_path: Path) -> None:
@@ -265,14 +283,11 @@ def test_no_more_is_asked_than_is_missing(server: FakeServer, tmp_path: Path) ->
 
     server.script = script
     counts: list[int] = []
-    data = teach(
+    data = taught(
         questions(9),
+        tmp_path / "t.jsonl",
         config(server, concurrency=2),
-        OnePassage(),
-        TOKENIZER,
-        AGENT,
         examples=5,
-        file=tmp_path / "t.jsonl",
         on_example=counts.append,
     )
     assert len(data.items) == sum(counts) == 5
@@ -280,34 +295,40 @@ def test_no_more_is_asked_than_is_missing(server: FakeServer, tmp_path: Path) ->
     assert most <= 2
 
 
-def test_examples_come_in_the_order_of_the_questions(server: FakeServer, tmp_path: Path) -> None:
-    wait = threading.Event()
+def slow(number: int) -> Callable[[Body], str]:
+    """Good replies, but this question takes one more search than the others."""
 
     def script(body: Body) -> str:
-        if "lighthouse 0?" in body["messages"][-1]["content"]:
-            assert wait.wait(20)
-        elif "lighthouse 2?" in body["messages"][-1]["content"]:
-            wait.set()
-        return good(body)
+        once = about(body, number) and "\n2. " not in body["messages"][-1]["content"]
+        return "Search: Who built the lighthouse?" if once else good(body)
 
-    server.script = script
-    data = lesson(server, tmp_path / "t.jsonl", count=3, examples=3, concurrency=3)
+    return script
+
+
+def test_examples_come_in_the_order_of_the_questions(server: FakeServer, tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    server.script = slow(0)
+    data = lesson(server, file, count=3, examples=3, concurrency=3)
+    assert [t.question.id for t in read_trajectories(file)] == ["q1", "q2", "q0"]
     assert [i.trajectory.question.id for i in data.items] == ["q0", "q1", "q2"]
 
 
 # --- money: what was paid for is never asked again ---
 
 
+def not_opened() -> Any:
+    raise AssertionError("there is nothing to ask")
+
+
 def test_what_is_finished_is_never_asked_again(server: FakeServer, tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
-    server.script = lambda body: (
-        "Answer: Bo" if "lighthouse 1?" in body["messages"][-1]["content"] else good(body)
-    )
+    server.script = lambda body: "Answer: Bo" if about(body, 1) else good(body)
     first = lesson(server, file, count=2, examples=2)
     assert first.left_out == {"wrong answer": ["q1"]}
     asked = len(server.bodies)
     assert lesson(server, file, count=2, examples=2) == first
     assert len(server.bodies) == asked
+    taught(questions(2), file, config(server), examples=2, opened=not_opened)
     with file.open("a") as out:
         out.write('{"torn')
     more = lesson(server, file, count=3, examples=2)
@@ -321,13 +342,15 @@ def test_what_is_finished_is_never_asked_again(server: FakeServer, tmp_path: Pat
 
 def test_what_is_finished_stays_when_the_endpoint_fails(server: FakeServer, tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
+    down = (503, {}, b"")
+    script = slow(1)
     server.script = lambda body: (
-        (503, {}, b"") if "lighthouse 1?" in body["messages"][-1]["content"] else good(body)
+        down if about(body, 1) and "\n2. " in body["messages"][-1]["content"] else script(body)
     )
     with pytest.raises(ModelServerError, match=r"HTTP 503 \(tried 3 times\)"):
         lesson(server, file, count=2, examples=2, concurrency=1)
     asked = len(server.bodies)
-    assert from_json(Trajectory, file.read_bytes()).question.id == "q0"
+    assert [t.question.id for t in read_trajectories(file)] == ["q0"]
     server.script = good
     assert len(lesson(server, file, count=2, examples=2).items) == 2
     assert len(server.bodies) == asked + 3
@@ -335,23 +358,41 @@ def test_what_is_finished_stays_when_the_endpoint_fails(server: FakeServer, tmp_
 
 def test_ctrl_c_keeps_what_is_finished(server: FakeServer, tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
-    server.script = good
+    script = slow(8)
+    server.script = script
     with pytest.raises(KeyboardInterrupt):
-        teach(
+        taught(
             questions(9),
+            file,
             config(server, concurrency=3),
-            OnePassage(),
-            TOKENIZER,
-            AGENT,
             examples=9,
-            file=file,
             on_example=lambda gained: signal.raise_signal(signal.SIGINT) if gained else None,
         )
-    finished = len(file.read_text().splitlines())
-    assert 1 <= finished < 9
+    # All but the last end together: what the others wrote was paid for, too.
+    assert [t.question.id for t in read_trajectories(file)] == [f"q{n}" for n in range(8)]
     server.bodies.clear()
     assert len(lesson(server, file, count=9, examples=9).items) == 9
-    assert len(server.bodies) == 3 * (9 - finished)
+    assert len(server.bodies) == 5
+
+
+def test_a_search_that_fails_ends_the_work_and_keeps_what_is_finished(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    class Away(OnePassage):
+        def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+            if "never" in str(queries):
+                raise RetrieverError("the search is away")
+            return super().search(queries, k)
+
+    file = tmp_path / "t.jsonl"
+    server.script = lambda body: (
+        "Search: never found"
+        if about(body, 0) and "\n1. " in body["messages"][-1]["content"]
+        else good(body)
+    )
+    with pytest.raises(RetrieverError, match="the search is away"):
+        taught(questions(2), file, config(server), retriever=Away(), examples=2)
+    assert [t.question.id for t in read_trajectories(file)] == ["q1"]
 
 
 def test_a_corrected_gold_answer_counts_for_what_was_asked_before(
@@ -359,37 +400,106 @@ def test_a_corrected_gold_answer_counts_for_what_was_asked_before(
 ) -> None:
     server.script = good
     wrong = [Question("q0", "Who built lighthouse 0?", ("Bo",))]
-    args = (config(server), OnePassage(), TOKENIZER, AGENT)
     file = tmp_path / "t.jsonl"
-    assert teach(wrong, *args, examples=1, file=file).left_out == {"wrong answer": ["q0"]}
+    assert taught(wrong, file, config(server)).left_out == {"wrong answer": ["q0"]}
     asked = len(server.bodies)
-    assert len(teach(questions(1), *args, examples=1, file=file).items) == 1
+    assert len(taught(questions(1), file, config(server)).items) == 1
     assert len(server.bodies) == asked
 
 
-def test_a_file_for_another_student_is_refused(
+def test_a_file_of_another_student_is_taken_over(
     server: FakeServer, tmp_path: Path, tiny_engine: Any
 ) -> None:
     file = tmp_path / "t.jsonl"
     server.script = good
+    (one,) = lesson(server, file).items
+    asked = len(server.bodies)
+    student = tiny_engine.tokenizer
+    (other,) = taught(questions(1), file, config(server), tokenizer=student).items
+    assert len(server.bodies) == asked
+    assert other.trajectory.steps == one.trajectory.steps
+    first = begin(questions(1)[0], METHOD, student).prompt_ids()
+    assert other.trajectory.calls[0].prompt_ids == first
+    # The file has none of the student's ids, and the teacher's only where it gives any.
+    (told,) = read_trajectories(file)
+    assert not any(call.prompt_ids or call.output_ids for call in told.calls)
+
+
+def test_a_file_of_before_is_taken_over(server: FakeServer, tmp_path: Path) -> None:
+    """Files of schema version 1 held the trajectory in the student's ids."""
+    file = tmp_path / "t.jsonl"
+    server.script = good
+    (item,) = lesson(server, tmp_path / "new.jsonl").items
+    values = json.loads(to_json(item.trajectory))
+    del values["method"], values["truncated_sampling"]
+    file.write_text(json.dumps({**values, "schema_version": 1}) + "\n")
+    asked = len(server.bodies)
+    assert lesson(server, file).items == [item]
+    assert len(server.bodies) == asked
+
+
+def test_a_file_of_another_method_is_taken_over_as_far_as_it_fits(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "t.jsonl"
+    server.script = good
     lesson(server, file)
-    with pytest.raises(RunError, match=r"t\.jsonl:1: .*'q0'.*another"):
-        teach(
-            questions(1),
-            config(server),
-            OnePassage(),
-            tiny_engine.tokenizer,
-            AGENT,
-            examples=1,
-            file=file,
-        )
+    asked = len(server.bodies)
+    forced = SearcherMethod(max_steps=1)
+    (item,) = taught(questions(1), file, config(server), method=forced).items
+    assert item.trajectory.calls[-1].kind is CallKind.ANSWER
+    for other in (
+        SearcherMethod(max_steps=0),
+        SearcherMethod(thought_tokens=2),
+        open_method({"name": "direct"}),
+        open_method({"name": "rag"}),  # it searches once, too, but for the question itself
+    ):
+        data = taught(questions(1), file, config(server), method=other)
+        assert data.left_out == {"too long, or no trajectory of this method": ["q0"]}
+    assert len(server.bodies) == asked
+
+
+def test_passages_that_the_method_would_not_have_found_are_not_learned_from(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    class Two(OnePassage):
+        def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+            (found,) = super().search(queries, k)
+            return [[*found, Passage("p2", "", "More.")][:k]]
+
+    file = tmp_path / "t.jsonl"
+    server.script = good
+    settings: Any = {"retriever": Two(), "method": SearcherMethod(passages=2)}
+    assert len(taught(questions(1), file, config(server), **settings).items) == 1
+    settings["method"] = SearcherMethod(passages=1)
+    data = taught(questions(1), file, config(server), **settings)
+    assert data.left_out == {"too long, or no trajectory of this method": ["q0"]}
+
+
+@pytest.mark.parametrize("name", ["searcher", "self-ask", "rag", "direct"])
+def test_any_method_is_taught(
+    server: FakeServer, tmp_path: Path, tiny_engine: Any, name: str
+) -> None:
+    server.script = lambda body: (
+        "Answer: Ada Fenn" if "must begin with" in str(body["messages"]) else good(body)
+    )
+    method, student = open_method({"name": name}), tiny_engine.tokenizer
+    data = taught(
+        questions(1), tmp_path / "t.jsonl", config(server), tokenizer=student, method=method
+    )
+    (trajectory,) = [item.trajectory for item in data.items]
+    assert (trajectory.method, trajectory.answer) == (name, "Ada Fenn")
+    assert trajectory.trainable
+    (told,) = read_trajectories(tmp_path / "t.jsonl")
+    assert told.method == name
+    assert told.steps == trajectory.steps
 
 
 @pytest.mark.parametrize("line", ["[]", '{"question": 1}', "no json"])
 def test_a_damaged_file_is_named(server: FakeServer, tmp_path: Path, line: str) -> None:
     file = tmp_path / "t.jsonl"
     file.write_text(line + "\n")
-    with pytest.raises(RunError, match=r"t\.jsonl:1: ") as caught:
+    with pytest.raises(DataError, match=r"t\.jsonl:1: ") as caught:
         lesson(server, file)
     assert "\n" not in str(caught.value)
 
@@ -405,11 +515,34 @@ def test_the_request(server: FakeServer, tmp_path: Path, monkeypatch: pytest.Mon
     body = server.bodies[0]
     assert set(server.paths) == {"/v1/chat/completions"}
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
-    assert set(body) == {"model", "messages", "temperature", "max_completion_tokens"}
-    assert body["model"] == "wise"
-    prompt = Episode(questions(1)[0], 0, AGENT, TOKENIZER).prompt()
-    assert body["messages"][1:] == [{"role": "user", "content": prompt}]
+    assert set(body) == {"model", "messages", "temperature", "seed", "max_completion_tokens"}
+    assert (body["model"], body["temperature"], body["max_completion_tokens"]) == ("wise", 0.3, 99)
+    ask = begin(questions(1)[0], METHOD, TOKENIZER).ask
+    assert ask is not None
+    assert body["messages"][1:] == [{"role": "user", "content": ask.prompt}]
     assert KEY not in (tmp_path / "t.jsonl").read_text()
+
+
+def test_the_limit_of_tokens_and_the_temperature(server: FakeServer, tmp_path: Path) -> None:
+    server.script = good
+    lesson(server, tmp_path / "a.jsonl")
+    lesson(server, tmp_path / "b.jsonl", max_tokens=0)
+    lesson(server, tmp_path / "c.jsonl", max_tokens=300, temperature=0.0)
+    think, record = METHOD.thought_tokens, METHOD.record_tokens
+    sent = [(body["max_tokens"], body["temperature"]) for body in server.bodies]
+    assert sent == [
+        *[(512, 1.0)] * 3,
+        *[(limit, 1.0) for limit in (think, record, think)],
+        *[(300, 0.0)] * 3,
+    ]
+
+
+def test_a_service_that_takes_no_temperature_gets_none(server: FakeServer, tmp_path: Path) -> None:
+    server.script = lambda body: (
+        (400, {}, b"temperature is not supported") if "temperature" in body else good(body)
+    )
+    assert len(lesson(server, tmp_path / "t.jsonl").items) == 1
+    assert ["temperature" in body for body in server.bodies] == [True, False, False, False]
 
 
 def test_a_key_is_taken_from_the_named_variable_only(
@@ -443,12 +576,6 @@ def test_a_key_on_an_open_line_is_warned_of(
     ChatEndpoint(TeacherConfig("http://teacher.example/v1", "m"))
     assert "unencrypted" in caplog.text
     assert KEY not in caplog.text
-
-
-def in_turn(*replies: Answer) -> Callable[[Body], Answer | str]:
-    """These answers first, then good ones."""
-    left = list(replies)
-    return lambda body: left.pop(0) if left else good(body)
 
 
 @pytest.mark.parametrize(
@@ -488,7 +615,7 @@ def test_a_passing_fault_is_passed_over(server: FakeServer, tmp_path: Path, firs
         ((403, {}, b""), 1, "HTTP 403.*OPENAI_API_KEY"),
         ((404, {}, b'{"error": "no model \\n wise"}'), 1, "HTTP 404.*no model.*base_url.*model"),
         ((418, {}, f"tea for {KEY}".encode()), 1, r"HTTP 418 \('tea for \*\*\*'\)"),
-        ((400, {}, b'{"error": "no temperature"}'), 1, "HTTP 400.*no temperature.*teacher"),
+        ((400, {}, b'{"error": "no such field"}'), 1, "HTTP 400.*no such field.*teacher"),
     ],
 )  # fmt: skip
 def test_a_lasting_fault_is_one_clear_line(
@@ -540,9 +667,7 @@ def test_a_server_that_is_not_there(server: FakeServer, tmp_path: Path) -> None:
 def test_a_refused_question_is_left_out_and_asked_again_later(
     server: FakeServer, tmp_path: Path
 ) -> None:
-    server.script = lambda body: (
-        (400, {}, b"filtered") if "lighthouse 0?" in str(body["messages"]) else good(body)
-    )
+    server.script = lambda body: (400, {}, b"filtered") if about(body, 0) else good(body)
     file = tmp_path / "t.jsonl"
     data = lesson(server, file, count=3, examples=2)
     assert data.left_out == {"engine_error": ["q0"]}
@@ -551,12 +676,38 @@ def test_a_refused_question_is_left_out_and_asked_again_later(
     assert len(lesson(server, file, count=3, examples=3).items) == 3
 
 
-def test_when_every_question_is_refused_it_is_the_settings(
+@pytest.mark.parametrize("refused", [0, 1, 2])
+def test_a_refused_question_does_not_take_the_others_with_it(
+    server: FakeServer, tmp_path: Path, refused: int
+) -> None:
+    server.script = lambda body: (400, {}, b"filtered") if about(body, refused) else good(body)
+    data = lesson(server, tmp_path / "t.jsonl", count=3, examples=3)
+    assert data.left_out == {"engine_error": [f"q{refused}"]}
+    assert len(data.items) == 2
+
+
+def test_a_question_that_is_refused_late_does_not_take_the_others_with_it(
     server: FakeServer, tmp_path: Path
 ) -> None:
+    script = slow(0)
+    server.script = lambda body: (
+        (400, {}, b"filtered")
+        if about(body, 0) and "\n2. " in body["messages"][-1]["content"]
+        else script(body)
+    )
+    data = lesson(server, tmp_path / "t.jsonl", count=3, examples=3)
+    assert data.left_out == {"engine_error": ["q0"]}
+    assert [i.trajectory.question.id for i in data.items] == ["q1", "q2"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_when_every_question_is_refused_it_is_the_settings(
+    server: FakeServer, tmp_path: Path, concurrency: int
+) -> None:
     server.script = lambda body: (400, {}, b"unknown field")
-    assert "unknown field" in failure(server, tmp_path, count=50, examples=50, concurrency=1)
-    assert len(server.bodies) == 5
+    settings = {"count": 50, "examples": 50, "concurrency": concurrency}
+    assert "unknown field" in failure(server, tmp_path, **settings)
+    assert len(server.bodies) <= 5
 
 
 def test_a_passage_names_no_address_that_is_asked(server: FakeServer, tmp_path: Path) -> None:
@@ -646,15 +797,14 @@ def test_a_run_is_warmed_up_by_a_teacher(
     from exsearch.training.loop import Loop
     from exsearch.training.recipe import GemConfig
 
-    server.script = lambda body: (
-        "Answer: Bo" if "lighthouse 1?" in body["messages"][-1]["content"] else good(body)
-    )
+    server.script = lambda body: "Answer: Bo" if about(body, 1) else good(body)
+    teacher = config(server, concurrency=1)
     recipe = Recipe(
         "taught",
-        agent=AGENT,
+        method=METHOD,
         warm_up=WarmUpConfig(examples=3, source="teacher"),
         gem=GemConfig(iterations=0),
-        teacher=config(server, concurrency=1),
+        teacher=teacher,
     )
 
     def run() -> dict[str, Any]:
@@ -667,7 +817,8 @@ def test_a_run_is_warmed_up_by_a_teacher(
             engine=TransformersEngine(tiny_model_folder, device="cpu"),
             start=tiny_model_folder,
             device=torch.device("cpu"),
-            progress=False,
+            open_teacher=lambda: open_teacher(teacher),
+            bars=Bars(False),
         ).run()
 
     assert run()["model"] == "warm_up/model"
@@ -678,3 +829,97 @@ def test_a_run_is_warmed_up_by_a_teacher(
     asked = len(server.bodies)
     run()
     assert len(server.bodies) == asked
+
+
+# --- a teacher that runs here ---
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> TeacherConfig:
+    """A teacher whose engine replies by a script, without a server."""
+    rules = [
+        {"contains": "Query:", "reply": FACT},
+        {"contains": "\n1. ", "reply": "Answer: Ada Fenn"},
+        {"contains": "Notes:", "reply": "Search: Who built the lighthouse?"},
+    ]
+    file = tmp_path / "script.jsonl"
+    file.write_text("".join(json.dumps(rule) + "\n" for rule in rules))
+    return TeacherConfig(model=str(file), engine="scripted")
+
+
+def test_a_teacher_may_be_an_engine_of_this_machine(
+    local: TeacherConfig, tmp_path: Path, tiny_engine: Any
+) -> None:
+    file, student = tmp_path / "t.jsonl", tiny_engine.tokenizer
+    data = taught(questions(2), file, local, tokenizer=student, examples=2)
+    assert [i.trajectory.question.id for i in data.items] == ["q0", "q1"]
+    calls = data.items[0].trajectory.calls
+    assert [student.decode(call.output_ids) for call in calls] == [
+        "Search: Who built the lighthouse?",
+        FACT,
+        "Answer: Ada Fenn",
+    ]
+    assert calls[0].prompt_ids == begin(questions(1)[0], METHOD, student).prompt_ids()
+    # It gives ids, but its own: they stand in the file, and the student never sees them.
+    for told, item in zip(read_trajectories(file), data.items, strict=True):
+        assert told.trainable
+        assert told.calls[0].prompt_ids == begin(told.question, METHOD, TOKENIZER).prompt_ids()
+        assert not any(call.log_probs for call in item.trajectory.calls)
+    Path(local.model).unlink()
+    assert taught(questions(2), file, local, tokenizer=student, examples=2) == data
+
+
+def test_a_model_teaches_with_its_own_tokens(
+    fluent_folder: Path, world: Any, world_retriever: Any, tmp_path: Path, tiny_engine: Any
+) -> None:
+    """The teacher's model spells otherwise than the student's, and is asked in its own words."""
+    # Its few words have no system message, so it is opened without.
+    teacher = TeacherConfig(model=str(fluent_folder), engine="transformers", temperature=0.0)
+    student = tiny_engine.tokenizer
+    method = dataclasses.replace(SMALL_WORLD, thought_tokens=64, record_tokens=96)
+    file = tmp_path / "t.jsonl"
+    data = taught(
+        world.questions[:20],
+        file,
+        teacher,
+        retriever=world_retriever,
+        tokenizer=student,
+        method=method,
+        examples=2,
+        opened=lambda: load_engine(fluent_folder, device="cpu"),
+    )
+    assert data.items
+    told = {t.question.id: t for t in read_trajectories(file)}
+    for item in data.items:
+        trajectory = told[item.trajectory.question.id]
+        assert exact_match(trajectory.answer, trajectory.question.answers) == 1
+        assert item.trajectory.steps == trajectory.steps
+        for ours, theirs in zip(item.trajectory.calls, trajectory.calls, strict=True):
+            assert ours.output_ids != theirs.output_ids
+            assert theirs.log_probs
+
+
+def test_a_recipe_names_a_teacher_of_this_machine(
+    local: TeacherConfig, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    from exsearch.jobs.train import train
+    from exsearch.runs import is_complete
+
+    passage = {"id": PASSAGE.id, "title": PASSAGE.title, "text": PASSAGE.text}
+    (tmp_path / "corpus.jsonl").write_text(json.dumps(passage) + "\n")
+    (tmp_path / "questions.jsonl").write_text(
+        "".join(to_json(question) + "\n" for question in questions(2))
+    )
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f'name = "r"\n[model]\nname = "{tiny_model_folder}"\ndevice = "cpu"\n'
+        '[data]\ncorpus = ["corpus.jsonl"]\ntrain = "questions.jsonl"\ndev = "questions.jsonl"\n'
+        '[warm_up]\nexamples = 2\nsource = "teacher"\n'
+        f'[teacher]\nengine = "scripted"\nmodel = "{local.model}"\n'
+        "[gem]\niterations = 0\ndev_questions = 1\n"
+    )
+    folder, best = train(recipe, out=tmp_path / "run", bars=Bars(False))
+    assert best["stage"] == "warm_up"
+    assert is_complete(folder / "warm_up" / "model")
+    told = list(read_trajectories(folder / "warm_up" / "teacher.jsonl"))
+    assert {t.answer for t in told} == {"Ada Fenn"}

@@ -8,12 +8,15 @@ import itertools
 import pytest
 
 from exsearch.agent.episode import begin
+from exsearch.errors import ConfigError
+from exsearch.methods import open_method
+from exsearch.methods.base import Malformed
+from exsearch.methods.format import parse_record, parse_select, parse_thought
 from exsearch.methods.searcher import SearcherMethod
-from exsearch.methods.format import Malformed, parse_record, parse_select, parse_thought
 from exsearch.records import CallKind, Evidence, Hop, Question, StopReason
 from exsearch.training.warm_up import hops, warm_up_data
 
-AGENT = SearcherMethod(passages=3)
+METHOD = SearcherMethod(passages=3)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +28,8 @@ def tokenizer(tiny_engine):
 def make(sample_retriever, tokenizer):
     """The only trajectory of one question, or the reason why there is none."""
 
-    def make(question, agent=AGENT, **settings):
-        data = warm_up_data([question], sample_retriever, tokenizer, agent, examples=1, **settings)
+    def make(question, method=METHOD, **settings):
+        data = warm_up_data([question], sample_retriever, tokenizer, method, examples=1, **settings)
         if data.items:
             assert not data.left_out
             return data.items[0]
@@ -78,7 +81,7 @@ def test_hops_with_references_as_in_2wiki(make, tokenizer):
 
 def test_every_output_reads_back(sample_questions, sample_retriever, tokenizer):
     """Rendered and parsed: each call's tokens say what the trajectory says."""
-    data = warm_up_data(sample_questions[:20], sample_retriever, tokenizer, AGENT, examples=20)
+    data = warm_up_data(sample_questions[:20], sample_retriever, tokenizer, METHOD, examples=20)
     assert len(data.items) >= 15
     for item in data.items:
         t = item.trajectory
@@ -93,14 +96,14 @@ def test_every_output_reads_back(sample_questions, sample_retriever, tokenizer):
                 step = next(steps)
                 assert parse_record(text, step.passages) == step.evidence
         # the same calls, taken in by a fresh episode, give the same trajectory
-        episode = Episode(t.question, 0, AGENT, tokenizer)
+        episode = begin(t.question, METHOD, tokenizer)
         searched = iter(t.steps)
         for call in t.calls:
             assert episode.prompt_ids() == call.prompt_ids
             episode.take(call, finished=True)
-            if episode.query is not None:
+            if episode.look is not None:
                 step = next(searched)
-                assert episode.query == step.query
+                assert episode.look.query == step.query
                 episode.found(step.passages)
         assert episode.trajectory() == t
 
@@ -211,8 +214,8 @@ def test_select_names_the_support_and_the_record_sees_it_alone(make, tokenizer):
 def test_select_of_nothing_ends_the_step(make, tokenizer):
     lost = dataclasses.replace(TWO_WIKI.decomposition[0], support_id="s-0001")
     question = dataclasses.replace(TWO_WIKI, decomposition=(lost,))
-    agent = SearcherMethod(passages=3, select=True)
-    item = make(question, agent, missing_support="nothing")
+    method = SearcherMethod(passages=3, select=True)
+    item = make(question, method, missing_support="nothing")
     assert texts(item, tokenizer)[1] == ("select", "None.")
     assert [kind for kind, _ in texts(item, tokenizer)] == ["think", "select", "think"]
 
@@ -225,9 +228,19 @@ def test_a_transcript_is_one_growing_sequence(make):
 
 
 def test_no_more_examples_than_asked(sample_questions, sample_retriever, tokenizer):
-    data = warm_up_data(sample_questions, sample_retriever, tokenizer, AGENT, examples=3)
+    data = warm_up_data(sample_questions, sample_retriever, tokenizer, METHOD, examples=3)
     assert len(data.items) == 3
-    assert not warm_up_data([], sample_retriever, tokenizer, AGENT, examples=3).items
+    assert not warm_up_data([], sample_retriever, tokenizer, METHOD, examples=3).items
+
+
+@pytest.mark.parametrize("name", ["direct", "rag", "self-ask"])
+def test_decompositions_are_steps_of_the_searcher_alone(
+    sample_questions, sample_retriever, tokenizer, name
+):
+    with pytest.raises(ConfigError, match=f"the method searcher, not {name}: .*teacher"):
+        warm_up_data(
+            sample_questions, sample_retriever, tokenizer, open_method({"name": name}), examples=1
+        )
 
 
 class Nothing:
@@ -244,7 +257,7 @@ def test_a_search_that_finds_nothing(tokenizer, select):
         missing_support="nothing",
     )  # fmt: skip
     assert [s.evidence for s in data.items[0].trajectory.steps] == [None, None]
-    data = warm_up_data([TWO_WIKI], Nothing(), tokenizer, AGENT, examples=1)
+    data = warm_up_data([TWO_WIKI], Nothing(), tokenizer, METHOD, examples=1)
     assert data.left_out == {"support not found": ["2wiki"]}
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from exsearch import jobs
 from exsearch.agent.episode import begin
-from exsearch.methods.searcher import SearcherMethod
 from exsearch.errors import DataError
+from exsearch.jobs.train import train
+from exsearch.methods.searcher import SearcherMethod
+from exsearch.progress import Bars
 from exsearch.records import Call, CallKind, StopReason, Trajectory, WeightedTrajectory, to_json
 from exsearch.runs import is_complete, read_jsonl
-from exsearch.training.warm_up import check_prompts, read_examples, warm_up_data
+from exsearch.training.warm_up import check_prompts, warm_up_data
+from exsearch.trajectories import WeightedFile
 
 
 def test_a_warm_up_file_beside_the_recipe_is_trained_on(
@@ -24,9 +26,9 @@ def test_a_warm_up_file_beside_the_recipe_is_trained_on(
     sample_retriever,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    agent = SearcherMethod(passages=3)
+    method = SearcherMethod(passages=3)
     data = warm_up_data(
-        sample_questions, sample_retriever, tiny_engine.tokenizer, agent, examples=2
+        sample_questions, sample_retriever, tiny_engine.tokenizer, method, examples=2
     )
     home = tmp_path / "recipes"
     home.mkdir()
@@ -38,7 +40,7 @@ def test_a_warm_up_file_beside_the_recipe_is_trained_on(
         '[warm_up]\nfile = "examples.jsonl"\n[gem]\niterations = 0\ndev_questions = 1\n'
     )
     monkeypatch.chdir(tmp_path)
-    folder, best = jobs.train(home / "r.toml", out=tmp_path / "run", progress=False)
+    folder, best = train(home / "r.toml", out=tmp_path / "run", bars=Bars(False))
     assert best["stage"] == "warm_up"
     assert is_complete(folder / "warm_up" / "model")
     assert next(read_jsonl(folder / "metrics.jsonl"))["examples"] == 2
@@ -47,25 +49,27 @@ def test_a_warm_up_file_beside_the_recipe_is_trained_on(
 
 def test_what_is_wrong_with_a_warm_up_file(tmp_path: Path, sample_questions, tiny_engine) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl: can't be read"):
-        read_examples(tmp_path / "none.jsonl")
+        WeightedFile(tmp_path / "none.jsonl")
     calls = (Call(CallKind.THINK, (1,), (2, 3)),)
     trajectory = Trajectory(sample_questions[0], (), calls, "x", StopReason.ANSWERED)
     file = tmp_path / "t.jsonl"
     weighted = WeightedTrajectory(trajectory, 1.0)
     file.write_text(to_json(weighted) + "\n" + to_json(trajectory) + "\n")
-    with pytest.raises(DataError, match=r"t\.jsonl:2: .* it has no weight: its question") as caught:
-        read_examples(file)
+    with pytest.raises(DataError, match=r"t\.jsonl:2: .* has no weight: its question") as caught:
+        list(WeightedFile(file))
     assert "\n" not in str(caught.value)
-    tokenizer = tiny_engine.tokenizer
-    with pytest.raises(DataError, match=r"t\.jsonl:1: .* a model with other tokens"):
-        check_prompts([weighted], file, SearcherMethod(), tokenizer)
-    asked = Episode(sample_questions[0], 0, SearcherMethod(), tokenizer).prompt_ids()
-    fits = dataclasses.replace(trajectory, calls=(Call(CallKind.THINK, asked, (2, 3)),))
-    check_prompts([WeightedTrajectory(fits, 1.0)], file, SearcherMethod(), tokenizer)
     file.write_text("[]\n")
-    with pytest.raises(DataError, match=r"t\.jsonl:1: not a weighted trajectory: expected a JSON"):
-        read_examples(file)
+    with pytest.raises(DataError, match=r"t\.jsonl:1: not a trajectory \(expected a JSON"):
+        list(WeightedFile(file))
+    tokenizer, method = tiny_engine.tokenizer, SearcherMethod()
+    with pytest.raises(DataError, match=r"t\.jsonl:1: .* a model with other tokens"):
+        check_prompts([weighted], file, method, tokenizer)
+    asked = begin(sample_questions[0], method, tokenizer).prompt_ids()
+    fits = dataclasses.replace(trajectory, calls=(Call(CallKind.THINK, asked, (2, 3)),))
+    check_prompts([WeightedTrajectory(fits, 1.0)], file, method, tokenizer)
+    other = dataclasses.replace(fits, method="self-ask")
+    with pytest.raises(DataError, match=r"t\.jsonl:2: .* with another system prompt, method or"):
+        check_prompts([WeightedTrajectory(t, 1.0) for t in (fits, other)], file, method, tokenizer)
     without_ids = dataclasses.replace(trajectory, calls=(Call(CallKind.THINK, (), ()),))
-    file.write_text(to_json(WeightedTrajectory(without_ids, 1.0)) + "\n")
     with pytest.raises(DataError, match=r"t\.jsonl:1: .* no token ids.*--engine transformers"):
-        read_examples(file)
+        check_prompts([WeightedTrajectory(without_ids, 1.0)], file, method, tokenizer)

@@ -42,8 +42,8 @@ def begin(
 class Episode:
     """One trajectory while it grows; `begin` makes it.
 
-    Where `ask` is set, hand the reply to `take`; where `look` is set, hand the passages to `found`.
-    Neither is set once `stop_reason` is.
+    Until `stop_reason` is set, either `ask` is, and the reply goes to `take`, or `look` is, and the
+    passages go to `found`.
     """
 
     def __init__(

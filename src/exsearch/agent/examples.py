@@ -19,11 +19,5 @@ class WorkedExamples:
     turns: Mapping[CallKind, tuple[Message, ...]] = dataclasses.field(default_factory=dict)
 
     def before(self, kind: CallKind, prompt: str) -> list[Message]:
-        """The chat of a fresh prompt of this kind.
-
-        A forced answer is shown what a thought is shown, where no answer was ever forced.
-        """
-        shown = self.turns.get(kind)
-        if shown is None and kind is CallKind.ANSWER:
-            shown = self.turns.get(CallKind.THINK)
-        return [*(shown or ()), Message(role="user", content=prompt)]
+        """The chat of a fresh prompt of this kind."""
+        return [*self.turns.get(kind, ()), Message(role="user", content=prompt)]

@@ -42,8 +42,8 @@ def replay(
         within_limits: Whether a text that takes more tokens than its call allows is refused.
 
     Raises:
-        UnreplayableError: the method makes fewer or more searches, or a text is no action of its
-            format.
+        UnreplayableError: the method, with its settings, can't have made these steps; or a text is
+            no action of its format.
     """
     trajectory, calls = _replayed(question, steps, answer, method, tokenizer)
     for call, (ask, text) in zip(trajectory.calls, calls, strict=True):
@@ -112,7 +112,17 @@ def _replayed(
             raise UnreplayableError(f"method {method.name} searches more often than the steps")
     if len(episode.steps) < len(steps):
         raise UnreplayableError(f"method {method.name} searches less often than the steps")
+    for made, given in zip(episode.steps, steps, strict=True):
+        if _outline(made) != _outline(given):
+            raise UnreplayableError(
+                f"method {method.name} selects or records otherwise than the step {given.query!r}"
+            )
     return episode.trajectory(), calls
+
+
+def _outline(step: Step) -> tuple[object, ...]:
+    """What a step came to; its texts may have been tidied."""
+    return step.selected_ids, step.evidence and step.evidence.passage_ids
 
 
 def _reply(ask: Ask, step: Step | None, answer: str) -> str:

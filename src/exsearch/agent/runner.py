@@ -25,9 +25,12 @@ from exsearch.engines.base import (
     random_key,
 )
 from exsearch.errors import EngineError, RetrieverError
+from exsearch.halves import by_halves
 from exsearch.methods.base import Look
 from exsearch.records import Call, Passage, StopReason, Trajectory
 from exsearch.retrievers.base import Retriever
+
+_Found = Sequence[Passage] | RetrieverError
 
 
 @dataclasses.dataclass(eq=False)
@@ -73,7 +76,9 @@ class Runner:
         on_event: OnEvent | None = None,
     ):
         self._engine, self._session = engine, engine.open()
-        self._searches = _Searches(retriever)
+        self._retriever = retriever
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._searching: tuple[Future[list[_Found]], list[_Entry]] | None = None
         self._sampling = sampling or Sampling()
         self._stream, self._iteration = (seed, iteration), iteration
         self._retry_malformed, self._on_event = retry_malformed, on_event
@@ -94,7 +99,7 @@ class Runner:
         self._on_event = None
         for number in [*self._waiting, *self._open]:
             self.cancel(number)
-        self._searches.close()
+        self._thread.shutdown()
 
     def __len__(self) -> int:
         """Episodes that were added and have neither ended nor been cancelled."""
@@ -142,11 +147,7 @@ class Runner:
         if not self._open:
             return {}
         self._write()
-        for entry, found in self._searches.collect():
-            if entry.number in self._open:  # not cancelled meanwhile
-                self._take_found(entry, found)
-        self._searches.begin(self._to_search)
-        self._to_search = []
+        self._search()
         ended = [e for e in self._open.values() if e.episode.stop_reason is not None]
         return {entry.number: self._end(entry) for entry in ended}
 
@@ -192,6 +193,21 @@ class Runner:
             entry.ticket = None
             self._take_reply(entry, reply)
             self._go_on(entry)
+
+    def _search(self) -> None:
+        """Wait for the searches that were begun, take in what they found, and begin the next.
+
+        The search thread only looks up: it changes no episode.
+        """
+        if self._searching is not None:
+            (search, entries), self._searching = self._searching, None
+            for entry, found in zip(entries, search.result(), strict=True):
+                if entry.number in self._open:  # not cancelled meanwhile
+                    self._take_found(entry, found)
+        looks = [look for entry in self._to_search if (look := entry.episode.look)]
+        if looks:
+            search = self._thread.submit(_look_up, looks, self._retriever)
+            self._searching, self._to_search = (search, self._to_search), []
 
     def _unhinted(
         self, replies: Sequence[tuple[int, Generation | EngineError]]
@@ -272,38 +288,6 @@ def _has_hint(episode: Episode) -> bool:
     return episode.ask is not None and bool(episode.ask.hint)
 
 
-_Found = Sequence[Passage] | RetrieverError
-
-
-class _Searches:
-    """The searches under way, on a thread beside generation; one batch at a time."""
-
-    def __init__(self, retriever: Retriever):
-        self._retriever = retriever
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
-        self._batch: tuple[Future[list[_Found]], Sequence[_Entry]] | None = None
-
-    def close(self) -> None:
-        self._thread.shutdown()
-        self._batch = None
-
-    def begin(self, entries: Sequence[_Entry]) -> None:
-        """Search for these episodes."""
-        looks = [look for entry in entries if (look := entry.episode.look) is not None]
-        if looks:
-            self._batch = self._thread.submit(_look_up, looks, self._retriever), entries
-
-    def collect(self) -> Sequence[tuple[_Entry, _Found]]:
-        """Wait for the searches that were begun; what each of them found.
-
-        Only the runner's own thread changes an episode, never the search thread.
-        """
-        if self._batch is None:
-            return ()
-        (search, entries), self._batch = self._batch, None
-        return list(zip(entries, search.result(), strict=True))
-
-
 def _look_up(looks: Sequence[Look], retriever: Retriever) -> list[_Found]:
     """What each of them finds: one batch for all that want equally many passages."""
     found: dict[int, _Found] = {}
@@ -315,14 +299,10 @@ def _look_up(looks: Sequence[Look], retriever: Retriever) -> list[_Found]:
 
 
 def _search(queries: Sequence[str], retriever: Retriever, k: int) -> list[_Found]:
-    """All searches in one batch; where that fails, by halves, so that only the culprits fail."""
-    try:
-        found = retriever.search(queries, k)
-        if len(found) != len(queries):
-            raise RetrieverError(f"{len(found)} lists of passages for {len(queries)} queries")
-        return list(found)
-    except RetrieverError as error:
-        if len(queries) == 1:
-            return [error]
-    half = len(queries) // 2
-    return [*_search(queries[:half], retriever, k), *_search(queries[half:], retriever, k)]
+    def search(some: Sequence[str]) -> Sequence[Sequence[Passage]]:
+        found = retriever.search(some, k)
+        if len(found) != len(some):
+            raise RetrieverError(f"{len(found)} lists of passages for {len(some)} queries")
+        return found
+
+    return by_halves(search, queries, RetrieverError)

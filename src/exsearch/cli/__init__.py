@@ -24,9 +24,10 @@ Examples:
 """
 
 
-@click.group(
-    cls=Commands, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]}
-)
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(cls=Commands, epilog=EXAMPLES, context_settings=SETTINGS)
 @click.version_option(exsearch.__version__, package_name="exsearch")
 def cli() -> None:
     """Language models that search, and that learn it from their own weighted trajectories.

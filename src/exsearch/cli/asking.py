@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from exsearch.cli.options import (
+    COUNT,
     PATH,
     asking,
     common,
@@ -20,7 +21,8 @@ from exsearch.cli.options import (
     questions_option,
     temperature_option,
 )
-from exsearch.cli.output import print_json
+from exsearch.cli.output import tell
+from exsearch.progress import Bars
 
 ASK_EXAMPLES = """\b
 Examples:
@@ -43,7 +45,7 @@ Examples:
 @method_options
 @temperature_option(0.0)
 @common
-def ask(question: str, index: str, as_json: bool, quiet: bool, **options: Any) -> None:
+def ask(question: str, index: str, as_json: bool, bars: Bars, **options: Any) -> None:
     """Answer a question, with the evidence for it.
 
     With --json: answer, evidence (text and passage ids), steps, stop_reason, tokens.
@@ -65,24 +67,14 @@ def ask(question: str, index: str, as_json: bool, quiet: bool, **options: Any) -
         seed=options["seed"],
     )
     trajectory = searcher.ask(question).trajectory
-    if as_json:
-        print_json(answer_object(trajectory))
-    else:
-        click.echo(answer_text(trajectory))
+    tell(as_json, answer_object(trajectory), answer_text(trajectory))
 
 
 @click.command(epilog=ROLLOUT_EXAMPLES)
 @questions_option
 @index_option
 @limit_option
-@click.option(
-    "--samples",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="K",
-    help="Trajectories a question.",
-)
+@click.option("--samples", type=COUNT, default=1, metavar="K", help="Trajectories a question.")
 @click.option("--out", required=True, type=PATH, metavar="FILE", help="JSON lines to write.")
 @model_options
 @method_options
@@ -91,42 +83,25 @@ def ask(question: str, index: str, as_json: bool, quiet: bool, **options: Any) -
     "--top-p",
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
-    show_default=True,
     help="Share of the likeliest tokens to draw from; below 1 weights are approximate.",
 )
 @click.option(
     "--weighting",
     type=click.Choice(["posterior", "likelihood", "uniform", "best", "correct"]),
     default="posterior",
-    show_default=True,
     help="How a question's trajectories share its weight.",
 )
 @click.option(
     "--weight-temperature",
     type=click.FloatRange(0, min_open=True),
     default=1.0,
-    show_default=True,
     help="τ of the weights, which is not the temperature of sampling.",
 )
 @click.option(
-    "--chunk",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    help="Questions sampled together and written as one.",
+    "--chunk", type=COUNT, default=16, help="Questions sampled together and written as one."
 )
 @common
-def rollout(
-    samples: int,
-    out: Path,
-    top_p: float,
-    weighting: Any,
-    weight_temperature: float,
-    chunk: int,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
+def rollout(out: Path, as_json: bool, bars: Bars, **options: Any) -> None:
     """Sample trajectories into a file, weighed.
 
     JSON lines, one a trajectory, with its weight where the question's answers are known.
@@ -134,22 +109,14 @@ def rollout(
     Run again, the same command goes on where it stopped.
     """
     from exsearch.jobs.rollout import rollout as run
-    from exsearch.progress import Bars
     from exsearch.training.e_step import EStepConfig
 
-    config = EStepConfig(
-        samples=samples,
-        temperature=options["temperature"],
-        top_p=top_p,
-        weighting=weighting,
-        weight_temperature=weight_temperature,
-        chunk=chunk,
-    )
-    figures = run(asking(options), out, config, bars=Bars(not quiet))
-    if as_json:
-        print_json({"file": out, **figures})
-        return
-    click.echo(
+    names = ("samples", "temperature", "top_p", "weighting", "weight_temperature", "chunk")
+    config = EStepConfig(**{name: options[name] for name in names})
+    figures = run(asking(options), out, config, bars=bars)
+    tell(
+        as_json,
+        {"file": out, **figures},
         f"{figures['trajectories']} trajectories of {figures['questions']} questions "
-        f"({figures['weighed']} weighed, {figures['failed']} failed) are in {out}"
+        f"({figures['weighed']} weighed, {figures['failed']} failed) are in {out}",
     )

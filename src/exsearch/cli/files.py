@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from exsearch.cli.options import PATH, common
-from exsearch.cli.output import print_json
+from exsearch.cli.options import COUNT, PATH, common
+from exsearch.cli.output import tell
+from exsearch.progress import Bars
 
 INDEX_EXAMPLES = """\b
 Examples:
@@ -34,12 +35,11 @@ Examples:
 @click.option(
     "--kind",
     default="bm25",
-    show_default=True,
     metavar="KIND",
     help="The kind of retriever: bm25, or one that a package adds.",
 )
 @common
-def index(corpus: tuple[Path, ...], out: Path, kind: str, as_json: bool, quiet: bool) -> None:
+def index(corpus: tuple[Path, ...], out: Path, kind: str, as_json: bool, bars: Bars) -> None:
     """Index a corpus for searching.
 
     A corpus is .jsonl or .jsonl.gz files of {"id", "title", "text"}, or folders of .txt and .md
@@ -48,11 +48,9 @@ def index(corpus: tuple[Path, ...], out: Path, kind: str, as_json: bool, quiet: 
     from exsearch.data.corpus import read_corpus
     from exsearch.retrievers import build_index
 
-    passages = build_index(read_corpus(corpus), out, kind=kind, progress=not quiet)
-    if as_json:
-        print_json({"index": out, "passages": passages})
-    else:
-        click.echo(f"{passages} passages are indexed in {out}")
+    passages = build_index(read_corpus(corpus), out, kind=kind, progress=bars.shown)
+    said = f"{passages} passages are indexed in {out}"
+    tell(as_json, {"index": out, "passages": passages}, said)
 
 
 @click.group()
@@ -71,19 +69,18 @@ def data() -> None:
 @click.argument("sources", nargs=-1, required=True, type=PATH, metavar="SRC...")
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder to write.")
 @common
-def convert(name: str, sources: tuple[Path, ...], out: Path, as_json: bool, quiet: bool) -> None:
+def convert(name: str, sources: tuple[Path, ...], out: Path, as_json: bool, bars: Bars) -> None:
     """Convert a benchmark's official files into question files and one corpus."""
     from exsearch.data.formats import convert as convert_files
 
     summary = convert_files(name, sources, out)
-    if as_json:
-        print_json({"out": out, **summary})
-        return
-    for file, count in summary["questions"].items():
-        click.echo(f"{out / file}: {count} questions")
-    click.echo(f"{out / 'corpus.jsonl'}: {summary['passages']} passages")
-    for note, count in summary["notes"].items():
-        click.echo(f"{count} {note}")
+    tell(
+        as_json,
+        {"out": out, **summary},
+        *(f"{out / file}: {count} questions" for file, count in summary["questions"].items()),
+        f"{out / 'corpus.jsonl'}: {summary['passages']} passages",
+        *(f"{count} {note}" for note, count in summary["notes"].items()),
+    )
 
 
 @click.command(epilog=SHOW_EXAMPLES)
@@ -91,9 +88,9 @@ def convert(name: str, sources: tuple[Path, ...], out: Path, as_json: bool, quie
 @click.option(
     "--id", "wanted", metavar="ID", help="One question (test-1) or one sample of it (test-1#0)."
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N traces only.")
+@click.option("--limit", type=COUNT, metavar="N", help="The first N traces only.")
 @common
-def show(place: Path, wanted: str | None, limit: int | None, as_json: bool, quiet: bool) -> None:
+def show(place: Path, wanted: str | None, limit: int | None, as_json: bool, bars: Bars) -> None:
     """Show a run's figures, or trajectories.
 
     A run is a folder that `train` or `evaluate` wrote; trajectories are a file of them.
@@ -101,14 +98,8 @@ def show(place: Path, wanted: str | None, limit: int | None, as_json: bool, quie
     from exsearch import show as shown
 
     if place.is_dir() and not wanted:
-        if as_json:
-            print_json(shown.folder_object(place))
-        else:
-            click.echo(shown.folder_text(place))
+        tell(as_json, shown.folder_object(place), shown.folder_text(place))
         return
     traces = shown.find_traces(place, wanted, limit)
-    if as_json:
-        print_json({"trajectories": [shown.trace_object(trace) for trace in traces]})
-        return
-    for number, trace in enumerate(traces):
-        click.echo(("\n" if number else "") + shown.trace_text(trace))
+    values = {"trajectories": [shown.trace_object(trace) for trace in traces]}
+    tell(as_json, values, "\n\n".join(shown.trace_text(trace) for trace in traces))

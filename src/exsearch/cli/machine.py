@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from exsearch.cli.options import PATH, common, recipe_model_options, recipe_overrides, set_option
-from exsearch.cli.output import print_json
+from exsearch.cli.output import tell
+from exsearch.progress import Bars
 
 QUICKSTART_EXAMPLES = """\b
 Examples:
@@ -18,16 +19,14 @@ Examples:
 
 
 @click.command(epilog=QUICKSTART_EXAMPLES)
-@click.option(
-    "--out", type=PATH, default="quickstart", show_default=True, metavar="DIR", help="Results."
-)
+@click.option("--out", type=PATH, default="quickstart", metavar="DIR", help="Results.")
 @click.option(
     "--small", is_flag=True, help="A third of the questions: shows the way, not the figures."
 )
 @recipe_model_options
 @set_option
 @common
-def quickstart(out: Path, small: bool, as_json: bool, quiet: bool, **options: Any) -> None:
+def quickstart(out: Path, small: bool, as_json: bool, bars: Bars, **options: Any) -> None:
     """Train a small searcher on the packaged sample.
 
     Evaluates the untrained model, warms up, does one GEM round, evaluates again and answers one
@@ -35,7 +34,6 @@ def quickstart(out: Path, small: bool, as_json: bool, quiet: bool, **options: An
 
     Run again, the same command goes on where it stopped.
     """
-    from exsearch.progress import Bars
     from exsearch.quickstart import run
 
     results = run(
@@ -43,16 +41,15 @@ def quickstart(out: Path, small: bool, as_json: bool, quiet: bool, **options: An
         small=small,
         overrides=recipe_overrides(options),
         say=lambda line: click.echo(line, err=as_json),
-        bars=Bars(not quiet),
+        bars=bars,
     )
-    if as_json:
-        print_json(results)
+    tell(as_json, results)
 
 
 @click.command()
 @common
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool, quiet: bool) -> None:
+def doctor(ctx: click.Context, as_json: bool, bars: Bars) -> None:
     """Check this machine and installation.
 
     Leaves with exit code 1 where something fails.
@@ -61,9 +58,6 @@ def doctor(ctx: click.Context, as_json: bool, quiet: bool) -> None:
 
     checks = examine()
     failed = any(check.status == "fail" for check in checks)
-    if as_json:
-        print_json({"ok": not failed, "checks": [check.plain() for check in checks]})
-    else:
-        for check in checks:
-            click.echo(check.line())
+    values = {"ok": not failed, "checks": [check.plain() for check in checks]}
+    tell(as_json, values, *(check.line() for check in checks))
     ctx.exit(1 if failed else 0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exsearch.cli.failures import DEBUG, start_logging
+from exsearch.progress import Bars
 
 if TYPE_CHECKING:
     from exsearch.engines.config import ModelConfig
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from exsearch.methods.base import Method
 
 DEFAULT_MODEL = "smollm2-135m"
+COUNT = click.IntRange(min=1)
 PATH = click.Path(path_type=Path)  # what is wrong with a path is said where it is read
 
 Command = Callable[..., Any]
@@ -47,7 +49,14 @@ def _set_verbosity(ctx: click.Context, parameter: click.Parameter, value: int) -
 
 common = _together(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object, last on stdout."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress bars."),
+    click.option(
+        "-q",
+        "--quiet",
+        "bars",
+        is_flag=True,
+        callback=lambda ctx, parameter, value: Bars(not value),
+        help="No progress bars.",
+    ),
     click.option(
         "-v",
         "--verbose",
@@ -81,15 +90,12 @@ questions_option = click.option(
     help="Question file (.jsonl, .jsonl.gz); sample:train, :dev, :test are the packaged ones.",
 )
 
-limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="The first N questions only."
-)
+limit_option = click.option("--limit", type=COUNT, metavar="N", help="The first N questions only.")
 
 model_options = _together(
     click.option(
         "--model",
         default=DEFAULT_MODEL,
-        show_default=True,
         metavar="MODEL",
         help="A name, a Hugging Face id, a model folder, or a finished run; with --engine openai, "
         "the server's name for it.",
@@ -97,7 +103,6 @@ model_options = _together(
     click.option(
         "--engine",
         default="transformers",
-        show_default=True,
         metavar="ENGINE",
         help="What runs the model: transformers, vllm, openai (a server), scripted, or one "
         "that a package adds.",
@@ -110,7 +115,6 @@ model_options = _together(
     click.option(
         "--api-key-env",
         default="OPENAI_API_KEY",
-        show_default=True,
         metavar="NAME",
         help="Environment variable with the server's key; it may be unset.",
     ),
@@ -118,21 +122,18 @@ model_options = _together(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
-        show_default=True,
         help="The device that runs the model.",
     ),
     click.option(
         "--batch-size",
-        type=click.IntRange(min=1),
+        type=COUNT,
         default=64,
-        show_default=True,
         help="Sequences decoded together, or requests to a server at once.",
     ),
     click.option(
         "--token-budget",
         type=click.IntRange(min=0),
         default=0,
-        show_default=True,
         metavar="N",
         help="Prompt tokens in one pass; 0 takes what suits the device.",
     ),
@@ -159,19 +160,19 @@ method_options = _together(
     ),
     click.option(
         "--max-steps",
-        type=click.IntRange(min=1),
+        type=COUNT,
         metavar="N",
         help="Searches at most. Default: as the model was trained, or the method's own.",
     ),
     click.option(
         "--passages",
-        type=click.IntRange(min=1),
+        type=COUNT,
         metavar="N",
         help="Passages that a search returns. Default: likewise.",
     ),
     click.option(
         "--passage-words",
-        type=click.IntRange(min=1),
+        type=COUNT,
         metavar="N",
         help="Words of a passage that the model is shown. Default: likewise.",
     ),
@@ -192,7 +193,7 @@ method_options = _together(
         metavar="KEY=VALUE",
         help="Another setting of the method, such as thought_tokens=40; may be repeated.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Decides all sampling."),
+    click.option("--seed", type=int, default=0, help="Decides all sampling."),
 )
 
 
@@ -234,7 +235,6 @@ def temperature_option(default: float) -> Callable[[Command], Command]:
         "--temperature",
         type=click.FloatRange(min=0, max=100),
         default=default,
-        show_default=True,
         help="Temperature of sampling; 0 is greedy, 1 the model's own distribution.",
     )
 
@@ -289,7 +289,7 @@ def method_of(options: dict[str, Any]) -> Method:
         if key not in known:
             option = f"--{key.replace('_', '-')}" if key in _METHOD_SETTINGS else key
             raise click.UsageError(f"{option} is no setting of method {name}: {', '.join(known)}")
-    return open_method({**values, **given}, place=f"method {name}")
+    return open_method({**values, **given})
 
 
 def asking(options: dict[str, Any]) -> Asking:

@@ -10,9 +10,11 @@ from typing import Any
 import click
 
 
-def print_json(values: Mapping[str, Any]) -> None:
-    """One line with one JSON object; what is not a number becomes null."""
-    click.echo(json.dumps(_finite(values), ensure_ascii=False, allow_nan=False, default=str))
+def tell(as_json: bool, values: Mapping[str, Any], *lines: str) -> None:
+    """Print values as one line of JSON, what is no number as null; or else the lines."""
+    text = json.dumps(_finite(values), ensure_ascii=False, allow_nan=False, default=str)
+    for line in [text] if as_json else lines:
+        click.echo(line)
 
 
 def _finite(value: Any) -> Any:

@@ -21,7 +21,8 @@ from exsearch.cli.options import (
     set_option,
     temperature_option,
 )
-from exsearch.cli.output import print_json
+from exsearch.cli.output import tell
+from exsearch.progress import Bars
 
 TRAIN_EXAMPLES = """\b
 Examples:
@@ -51,7 +52,6 @@ rules_option = click.option(
     "--rules",
     type=click.Choice(["kilt", "hotpotqa"]),
     default="kilt",
-    show_default=True,
     help="hotpotqa: F1 is 0 where one side is yes, no or noanswer and the other differs.",
 )
 
@@ -64,7 +64,7 @@ rules_option = click.option(
     "--out", type=PATH, metavar="DIR", help="The run's folder. Default: runs/<the recipe's name>."
 )
 @common
-def train(recipe: Path, out: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def train(recipe: Path, out: Path | None, as_json: bool, bars: Bars, **options: Any) -> None:
     """Train a searcher as a recipe says.
 
     Warm-up, if the recipe has it, then GEM.
@@ -72,16 +72,12 @@ def train(recipe: Path, out: Path | None, as_json: bool, quiet: bool, **options:
     Run again, the same command goes on where it stopped.
     """
     from exsearch.jobs.train import train as run
-    from exsearch.progress import Bars
     from exsearch.show import folder_text
 
     overrides = recipe_overrides(options)
-    folder, best = run(recipe, overrides=overrides, out=out, bars=Bars(not quiet))
-    if as_json:
-        print_json({"run": folder, **best})
-        return
-    click.echo(folder_text(folder))
-    click.echo(f"the best model is of {best['stage']}: --model {folder} takes it")
+    folder, best = run(recipe, overrides=overrides, out=out, bars=bars)
+    hint = f"the best model is of {best['stage']}: --model {folder} takes it"
+    tell(as_json, {"run": folder, **best}, folder_text(folder), hint)
 
 
 @click.command(epilog=EVALUATE_EXAMPLES)
@@ -93,12 +89,7 @@ def train(recipe: Path, out: Path | None, as_json: bool, quiet: bool, **options:
 @method_options
 @temperature_option(0.0)
 @rules_option
-@click.option(
-    "--retry/--no-retry",
-    default=True,
-    show_default=True,
-    help="Sample a malformed generation once more.",
-)
+@click.option("--retry/--no-retry", default=True, help="Sample a malformed generation once more.")
 @click.option(
     "--worked-examples",
     type=click.IntRange(min=0),
@@ -110,17 +101,7 @@ def train(recipe: Path, out: Path | None, as_json: bool, quiet: bool, **options:
     "--examples-from", metavar="FILE", help="Question file with decompositions for those."
 )
 @common
-def evaluate(
-    out: Path,
-    temperature: float,
-    rules: Any,
-    retry: bool,
-    worked_examples: int,
-    examples_from: str | None,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
+def evaluate(out: Path, as_json: bool, bars: Bars, **options: Any) -> None:
     """Answer a file of questions and score the answers.
 
     Writes trajectories.jsonl, predictions.jsonl (one line a question) and summary.json. Run again,
@@ -128,25 +109,23 @@ def evaluate(
     """
     from exsearch.jobs.evaluate import evaluate as run
     from exsearch.jobs.inputs import ExampleSource
-    from exsearch.progress import Bars
     from exsearch.show import summary_text
+    from exsearch.trajectories import TRAJECTORIES_FILE
 
-    if bool(worked_examples) != bool(examples_from):
+    count, source = options["worked_examples"], options["examples_from"]
+    if bool(count) != bool(source):
         raise click.UsageError("--worked-examples N and --examples-from FILE go together")
     summary = run(
         asking(options),
         out,
-        rules=rules,
-        temperature=temperature,
-        retry_malformed=retry,
-        examples=ExampleSource(worked_examples, examples_from or ""),
-        bars=Bars(not quiet),
+        rules=options["rules"],
+        temperature=options["temperature"],
+        retry_malformed=options["retry"],
+        examples=ExampleSource(count, source or ""),
+        bars=bars,
     )
-    if as_json:
-        print_json({**summary, "out": out})
-        return
-    click.echo(summary_text(summary))
-    click.echo(f"answers and traces are in {out}: exsearch show {out / 'trajectories.jsonl'}")
+    hint = f"answers and traces are in {out}: exsearch show {out / TRAJECTORIES_FILE}"
+    tell(as_json, {**summary, "out": out}, summary_text(summary), hint)
 
 
 @click.command(epilog=SCORE_EXAMPLES)
@@ -167,37 +146,22 @@ def evaluate(
 @limit_option
 @rules_option
 @common
-def score(
-    questions: str,
-    predictions: Path,
-    against: Path | None,
-    limit: int | None,
-    rules: Any,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def score(predictions: Path, against: Path | None, as_json: bool, **options: Any) -> None:
     """Score any system's predictions.
 
     EM, F1 and accuracy over all questions, with 95 % intervals; a missing prediction is wrong.
     """
     from exsearch.data.questions import load_questions
-    from exsearch.evaluation.score import (
-        compare_predictions,
-        load_predictions,
-        score_predictions,
-    )
+    from exsearch.evaluation.score import compare_predictions, load_predictions, score_predictions
     from exsearch.jobs.inputs import question_file
     from exsearch.show import comparison_text, summary_text
 
-    asked = load_questions(question_file(questions), limit)
-    ours = load_predictions(predictions)
+    asked = load_questions(question_file(options["questions"]), options["limit"])
+    ours, rules = load_predictions(predictions), options["rules"]
     figures = {**score_predictions(asked, ours, rules), "rules": rules}
+    lines = [summary_text(figures)]
     if against:
-        figures["against"] = compare_predictions(asked, ours, load_predictions(against), rules)
-    if as_json:
-        print_json(figures)
-        return
-    click.echo(summary_text(figures))
-    if against:
-        click.echo(f"\nagainst {against}, on the same questions\n")
-        click.echo(comparison_text(figures["against"]))
+        compared = compare_predictions(asked, ours, load_predictions(against), rules)
+        figures["against"] = compared
+        lines += [f"\nagainst {against}, on the same questions\n", comparison_text(compared)]
+    tell(as_json, figures, *lines)

@@ -6,19 +6,18 @@ It does not know what the objects mean.
 
 from __future__ import annotations
 
-import codecs
-import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any
+
+import ijson
 
 from exsearch.data.json_lines import BOM, describe, open_source
 from exsearch.errors import DataError
 
-CHUNK = 1 << 20  # bytes read at a time, much more than one object
-_PATIENCE = 16  # chunks after which a fault at one and the same place is no longer "need more"
-_BLANK = re.compile(r"[ \t\r\n]*")
+CHUNK = 1 << 16  # bytes read at a time
+_HEAD = 1024  # bytes in which the array begins
+_DEEPEST = 500  # levels of nesting: far more than real data have, and what memory can hold
 
 
 def read_array(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -27,100 +26,36 @@ def read_array(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: as `open_source`, or the file is not UTF-8 or not an array of objects.
     """
-    with open_source(path, what) as file:
-        text = _Text(file, path)
-        if text.next_char() != "[":
-            raise DataError('expected a JSON array: it must begin with "["', file=path)
-        text.skip(1)
-        for index, value in enumerate(_values(text)):
-            if not isinstance(value, dict):
-                message = f"item [{index}] is {describe(value)}, expected a JSON object"
-                raise DataError(message, file=path)
-            yield index, value
-        if text.next_char():
-            raise DataError("more text after the end of the JSON array", file=path)
-
-
-def _values(text: _Text) -> Iterator[Any]:
-    if text.next_char() == "]":
-        text.skip(1)
-        return
     index = 0
-    while True:
-        yield text.next_value(index)
-        index += 1
-        sign = text.next_char()
-        if sign == "]":
-            text.skip(1)
-            return
-        if sign != ",":
-            text.fail(
-                index, f'expected "," or "]", got {sign!r}' if sign else "the file ends early"
-            )
-        text.skip(1)
-
-
-class _Text:
-    """The text of a file, decoded chunk by chunk; what was consumed is let go."""
-
-    def __init__(self, file: IO[bytes], path: Path):
-        self._file = file
-        self._path = path
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._buffer = ""
-        self._at = 0
-        self._json = json.JSONDecoder()
-        self._first = True
-        self._ended = False
-
-    def fail(self, index: int, message: str) -> NoReturn:
-        raise DataError(f"item [{index}]: not JSON ({message})", file=self._path)
-
-    def skip(self, count: int) -> None:
-        self._at += count
-
-    def next_char(self) -> str:
-        """The next character that is not blank, not consumed; nothing at the end of the file."""
-        while True:
-            self._at = _end_of_blank(self._buffer, self._at)
-            if self._at < len(self._buffer):
-                return self._buffer[self._at]
-            if not self._more():
-                return ""
-
-    def next_value(self, index: int) -> Any:
-        """The next JSON value, consumed. An object cut off by the end of the buffer needs more."""
-        self.next_char()
-        place, tries = -1, 0
-        while True:
-            try:
-                value, self._at = self._json.raw_decode(self._buffer, self._at)
-                return value
-            except RecursionError:
-                self.fail(index, "nested too deeply")
-            except json.JSONDecodeError as error:
-                tries = tries + 1 if error.pos - self._at == place else 0
-                place = error.pos - self._at
-                if tries > _PATIENCE or not self._more():
-                    self.fail(index, error.msg)
-
-    def _more(self) -> bool:
-        """Append a chunk to what is not yet consumed; False at the end of the file."""
-        if self._ended:
-            return False
-        chunk = self._file.read(CHUNK)
-        self._ended = not chunk
-        if self._first:
-            chunk, self._first = chunk.removeprefix(BOM), False
+    with open_source(path, what) as file:
+        head = file.read(_HEAD)
+        if not head.removeprefix(BOM).lstrip().startswith(b"["):
+            raise DataError('expected a JSON array: it must begin with "["', file=path)
+        file.seek(len(BOM) if head.startswith(BOM) else 0)
         try:
-            text = self._decoder.decode(chunk, final=self._ended)
-        except UnicodeDecodeError as error:
-            raise DataError("not UTF-8; save the file as UTF-8", file=self._path) from error
-        self._buffer = self._buffer[self._at :] + text
-        self._at = 0
-        return not self._ended
+            for value in _items(ijson.basic_parse(file, use_float=True, buf_size=CHUNK)):
+                if not isinstance(value, dict):
+                    message = f"item [{index}] is {describe(value)}, expected a JSON object"
+                    raise DataError(message, file=path)
+                yield index, value
+                index += 1
+        except (ijson.JSONError, RecursionError) as error:
+            if "UTF8" in str(error):
+                raise DataError("not UTF-8; save the file as UTF-8", file=path) from None
+            reason = str(error).splitlines()[0]
+            raise DataError(f"item [{index}]: not JSON ({reason})", file=path) from None
 
 
-def _end_of_blank(text: str, start: int) -> int:
-    match = _BLANK.match(text, start)
-    return match.end() if match else start
+def _items(events: Iterable[tuple[str, Any]]) -> Iterator[Any]:
+    """The items of the outermost array, each built as its events come."""
+    depth, builder = 0, ijson.ObjectBuilder()
+    for event, value in events:
+        depth -= event in ("end_map", "end_array")
+        if depth:
+            builder.event(event, value)
+        depth += event in ("start_map", "start_array")
+        if depth > _DEEPEST:
+            raise RecursionError("nested too deeply")
+        if depth == 1 and event != "start_array":
+            yield builder.value
+            builder = ijson.ObjectBuilder()

@@ -42,3 +42,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_least(self, batch_size=1, token_budget=0)
+
+    @property
+    def local_settings(self) -> dict[str, Any]:
+        """What an engine that runs a model here is built with, besides the model itself."""
+        return {
+            "device": self.device,
+            "batch_size": self.batch_size,
+            "token_budget": self.token_budget,
+            "template_kwargs": self.chat_template_kwargs,
+            "system_prompt": self.system_prompt,
+        }

@@ -11,6 +11,7 @@ from typing import Any
 
 from exsearch.engines.base import Engine, Generation, Request, Sampling, Session
 from exsearch.errors import EngineError
+from exsearch.halves import by_halves
 
 
 class InTurns:
@@ -58,22 +59,10 @@ class Turns:
         done: list[tuple[int, Generation | EngineError]] = []
         for sampling in dict.fromkeys(s for _, _, s in waiting):
             chosen = [(ticket, request) for ticket, request, s in waiting if s == sampling]
-            replies = _generate(self.engine, [request for _, request in chosen], sampling)
+            replies = by_halves(
+                lambda requests, sampling=sampling: self.engine.generate(requests, sampling),
+                [request for _, request in chosen],
+                EngineError,
+            )
             done += zip((ticket for ticket, _ in chosen), replies, strict=True)
         return done
-
-
-def _generate(
-    engine: Engine, requests: Sequence[Request], sampling: Sampling
-) -> list[Generation | EngineError]:
-    """All requests at once; where that fails, by halves, so that only the culprits fail."""
-    try:
-        return list(engine.generate(requests, sampling))
-    except EngineError as error:
-        if len(requests) == 1:
-            return [error]
-    half = len(requests) // 2
-    return [
-        *_generate(engine, requests[:half], sampling),
-        *_generate(engine, requests[half:], sampling),
-    ]

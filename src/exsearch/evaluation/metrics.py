@@ -23,14 +23,6 @@ from exsearch.records import Passage, Question
 
 Rules = Literal["kilt", "hotpotqa"]
 
-METRICS = {
-    "em": "exsearch.evaluation.metrics:EM",
-    "f1": "exsearch.evaluation.metrics:F1",
-    "acc": "exsearch.evaluation.metrics:ACCURACY",
-    "recall_at_k": "exsearch.evaluation.metrics:RECALL",
-    "answer_recall_at_k": "exsearch.evaluation.metrics:ANSWER_RECALL",
-}
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:
@@ -198,19 +190,23 @@ def _f1_hotpotqa(guess: str, gold: str) -> float:
     return 0.0 if closed and guess != gold else _f1_words(guess, gold)
 
 
+def _answer_recall(judged: Judged) -> float:
+    return recall_by_answer(judged.passages or (), judged.question.answers)
+
+
 def _recall(judged: Judged) -> float | None:
     wanted, found = judged.question.supporting, judged.passages
     return recall_by_id([p.id for p in found or ()], wanted) if wanted else None
 
 
-EM = Metric("em", "EM", lambda j: exact_match(j.prediction, j.question.answers))
-F1 = Metric("f1", "F1", lambda j: f1(j.prediction, j.question.answers, j.rules))
-ACCURACY = Metric("acc", "Acc", lambda j: accuracy(j.prediction, j.question.answers))
-# Over the union of what a question's searches found.
-RECALL = Metric("recall_at_k", "recall", _recall, of_searches=True)
-ANSWER_RECALL = Metric(
-    "answer_recall_at_k",
-    "answer recall",
-    lambda j: recall_by_answer(j.passages or (), j.question.answers),
-    of_searches=True,
-)
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("em", "EM", lambda j: exact_match(j.prediction, j.question.answers)),
+        Metric("f1", "F1", lambda j: f1(j.prediction, j.question.answers, j.rules)),
+        Metric("acc", "Acc", lambda j: accuracy(j.prediction, j.question.answers)),
+        # Over the union of what a question's searches found.
+        Metric("recall_at_k", "recall", _recall, of_searches=True),
+        Metric("answer_recall_at_k", "answer recall", _answer_recall, of_searches=True),
+    )
+}

@@ -61,15 +61,18 @@ def settle(
 def environment() -> dict[str, Any]:
     """Versions of what results depend on, and the machine in a few words."""
     names = ("exsearch", "torch", "transformers", "tokenizers", "accelerate", "peft", "bm25s")
-    versions: dict[str, str | None] = {}
-    for name in (*names, "numpy"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
+    versions = {name: installed_version(name) for name in (*names, "numpy")}
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "versions": versions,
     }
+
+
+def installed_version(package: str) -> str | None:
+    """A package's version; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

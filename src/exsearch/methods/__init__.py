@@ -25,12 +25,11 @@ METHODS = {
 DEFAULT_METHOD = "searcher"
 
 
-def open_method(values: Mapping[str, Any] | None = None, *, place: str = "method") -> Method:
+def open_method(values: Mapping[str, Any] | None = None) -> Method:
     """The method that plain values describe: its `name`, and settings of its own.
 
     Args:
         values: As in a recipe's `[method]`; without a name the searcher is meant.
-        place: Where the values stand, for messages.
 
     Raises:
         ConfigError: no such method, or a setting that it does not have or can't use.
@@ -42,8 +41,8 @@ def open_method(values: Mapping[str, Any] | None = None, *, place: str = "method
     settings = dict(values or {})
     name = settings.pop("name", DEFAULT_METHOD)
     if not isinstance(name, str):
-        raise ConfigError(f"{place}: name is {name!r}, expected a method's name")
-    return parse_config(plugins.find(METHODS, name, "method"), settings, place=place)
+        raise ConfigError(f"method.name is {name!r}, expected a method's name")
+    return parse_config(plugins.find(METHODS, name, "method"), settings, prefix="method.")
 
 
 def method_values(method: Method) -> dict[str, Any]:

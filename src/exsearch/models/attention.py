@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -27,33 +27,31 @@ _ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 _UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some models add to their scores
 
 
+class States(NamedTuple):
+    """What a layer attends with.
+
+    Attributes:
+        query: (N, H, D) of the pass's tokens.
+        key: (N, G, D) likewise, for G groups of query heads.
+        value: (N, G, D).
+        scale: What the scores are multiplied by.
+        window: Tokens that a token may look back to, itself included; 0 for all.
+        dropout: Share of the attention weights left out at random, in training.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scale: float
+    window: int
+    dropout: float
+
+
 class Store(Protocol):
     """Where a pass finds the keys and values that its spans name."""
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int,
-        dropout: float,
-    ) -> Tensor:
-        """Attention of one layer.
-
-        Args:
-            layer: Its number.
-            query: (N, H, D) of the pass's tokens.
-            key: (N, G, D) likewise, for G groups of query heads.
-            value: (N, G, D).
-            scale: Of the scores.
-            window: Tokens that a token may look back to, itself included; 0 for all.
-            dropout: Share of the attention weights left out at random, in training.
-
-        Returns:
-            (N, H, D).
-        """
+    def attend(self, layer: int, states: States) -> Tensor:
+        """Attention of the layer with this number, (N, H, D)."""
         ...
 
 
@@ -63,33 +61,24 @@ class PassOnly:
     def __init__(self, spans: Sequence[Span], device: torch.device):
         self.new = [span.new for span in spans]
         self.lengths = [len(span.all_places) for span in spans]
-        self.places = torch.from_numpy(np.concatenate([span.all_places for span in spans])).to(
-            device
-        )
+        places = np.concatenate([span.all_places for span in spans])
+        self.places = torch.from_numpy(places).to(device)
         self.masks: dict[tuple[int, int, int], Tensor | None] = {}
         self.windows: set[int] = set()  # that the model's layers asked for
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int,
-        dropout: float,
-    ) -> Tensor:
+    def attend(self, layer: int, states: States) -> Tensor:
         """See `Store.attend`."""
+        query, key, value, scale, window, dropout = states
         self.windows.add(window)
         # Gathered and split at once: a slice a span would give each a gradient of full size.
-        states = zip(
+        parts = zip(
             query.split(self.new),
             key.transpose(0, 1).index_select(1, self.places).split(self.lengths, 1),
             value.transpose(0, 1).index_select(1, self.places).split(self.lengths, 1),
             strict=True,
         )
         return torch.cat(
-            [attend_span(q, k, v, scale, window, self.masks, dropout) for q, k, v in states]
+            [attend_span(q, k, v, scale, window, self.masks, dropout) for q, k, v in parts]
         )
 
 
@@ -230,7 +219,7 @@ def _attention(
         raise ModelError(f"{type(module).__name__}: attention with {unknown[0]} is not supported")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     q, k, v = (states[0, :, :tokens].transpose(0, 1) for states in (query, key, value))
-    out = store.attend(module.layer_idx, q, k, v, scale, sliding_window or 0, dropout)
+    out = store.attend(module.layer_idx, States(q, k, v, scale, sliding_window or 0, dropout))
     spare = query.shape[2] - tokens
     return (pad(out, (0, 0, 0, 0, 0, spare)) if spare else out)[None], None
 

@@ -51,7 +51,6 @@ def build_index(
     *,
     kind: str = DEFAULT_KIND,
     progress: bool = True,
-    total: int | None = None,
 ) -> int:
     """Index passages into a folder that `open_retriever` opens; their number.
 
@@ -60,13 +59,12 @@ def build_index(
         out: The folder, which is written whole or not at all.
         kind: The kind of retriever.
         progress: Whether a terminal shows a progress bar.
-        total: How many passages there are, for the progress bar's remaining time.
 
     Raises:
         DataError: passages that can't be indexed.
         ConfigError: no such kind, or `out` exists and is no index.
     """
-    return retriever_kind(kind).build(passages, out, progress=progress, total=total)
+    return retriever_kind(kind).build(passages, out, progress=progress)
 
 
 def retriever_kind(name: str) -> RetrieverKind:

@@ -55,14 +55,7 @@ class RetrieverKind(Protocol):
         ...
 
     @classmethod
-    def build(
-        cls,
-        passages: Iterable[Passage],
-        out: Path,
-        *,
-        progress: bool = True,
-        total: int | None = None,
-    ) -> int:
+    def build(cls, passages: Iterable[Passage], out: Path, *, progress: bool = True) -> int:
         """Index passages into the folder `out`, whole or not at all; their number.
 
         The folder gets a `retriever.json` whose `kind` is this retriever's name, and is written

@@ -20,12 +20,13 @@ from exsearch.config import check_least, check_share
 from exsearch.engines.base import Engine, Sampling, TooLongError
 from exsearch.errors import TrainingError
 from exsearch.evaluation.metrics import exact_match
+from exsearch.halves import by_halves
 from exsearch.methods.base import Method
 from exsearch.records import Question, Trajectory, WeightedTrajectory
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import in_chunks
 from exsearch.training.weights import Weighting, importance_weights
-from exsearch.trajectories import to_lines
+from exsearch.trajectories import by_question, to_lines
 
 _SCORED_TOGETHER = 32  # trajectories: few enough that the cache still holds the first of them
 
@@ -97,21 +98,29 @@ def _with_weights(
     scored: Sequence[WeightedTrajectory], config: EStepConfig
 ) -> list[WeightedTrajectory]:
     """The same with their weights, which depend on all samples of a question."""
-    items = list(scored)
-    groups: dict[str, list[int]] = {}
-    for i, item in enumerate(items):
-        groups.setdefault(item.trajectory.question.id, []).append(i)
-    for members in groups.values():
-        _set_weights(items, members, config)
-    return items
+    weights_of: dict[str, Iterator[float]] = {}
+    for group in by_question(scored):
+        trajectories = [item.trajectory for item in group]
+        weights = importance_weights(
+            [item.answer_log_prob for item in group],
+            weighting=config.weighting,
+            temperature=config.weight_temperature,
+            log_ratios=[t.latent_log_prob - t.latent_proposal_log_prob for t in trajectories]
+            if config.proposal_correction
+            else None,
+            correct=[exact_match(t.answer, t.question.answers) == 1 for t in trajectories],
+        )
+        weights_of[group[0].trajectory.question.id] = iter(weights)
+    return [
+        dataclasses.replace(item, weight=next(weights_of[item.trajectory.question.id]))
+        for item in scored
+    ]
 
 
 def _score_answers(
     trajectories: Sequence[Trajectory], engine: Engine, config: EStepConfig
 ) -> list[WeightedTrajectory]:
-    prompts: list[tuple[int, ...]] = []
-    targets: list[tuple[int, ...]] = []
-    owners: list[int] = []
+    pairs: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []  # whose, prompt, answer
     for i, t in enumerate(trajectories):
         if not t.question.distinct_answers:
             raise ValueError(f"question {t.question.id!r} has no answers to weigh by")
@@ -123,59 +132,24 @@ def _score_answers(
         if t.answer_start is None:
             continue
         last = t.calls[-1]
+        prompt = (*last.prompt_ids, *last.output_ids[: t.answer_start])
         for answer in t.question.distinct_answers:
-            prompts.append((*last.prompt_ids, *last.output_ids[: t.answer_start]))
-            targets.append(answer_ids(answer, engine.tokenizer))
-            owners.append(i)
-    scores: list[list[float]] = [[] for _ in trajectories]
-    ids: list[list[tuple[int, ...]]] = [[] for _ in trajectories]
-    found = _log_probs(engine, prompts, targets)
-    for i, target, log_probs in zip(owners, targets, found, strict=True):
-        if log_probs is None:  # an answer for which the context has no room is no alternative
+            pairs.append((i, prompt, answer_ids(answer, engine.tokenizer)))
+    scores: list[list[tuple[float, tuple[int, ...]]]] = [[] for _ in trajectories]
+    found = by_halves(
+        lambda some: engine.log_prob([p for _, p, _ in some], [a for _, _, a in some]),
+        pairs,
+        TooLongError,
+    )
+    for (i, _, answer), log_probs in zip(pairs, found, strict=True):
+        if isinstance(log_probs, TooLongError):  # an answer without room is no alternative
             continue
         total = sum(log_probs)
-        scores[i].append(total / len(target) if config.length_normalized else total)
-        ids[i].append(target)
+        scores[i].append((total / len(answer) if config.length_normalized else total, answer))
     return [
-        WeightedTrajectory(t, 0.0, tuple(s), tuple(a))
-        for t, s, a in zip(trajectories, scores, ids, strict=True)
+        WeightedTrajectory(t, 0.0, tuple(a for a, _ in s), tuple(ids for _, ids in s))
+        for t, s in zip(trajectories, scores, strict=True)
     ]
-
-
-def _log_probs(
-    engine: Engine, prompts: Sequence[tuple[int, ...]], targets: Sequence[tuple[int, ...]]
-) -> list[tuple[float, ...] | None]:
-    """`engine.log_prob`, with None for what does not fit the model's context."""
-    if not prompts:
-        return []
-    try:
-        return list(engine.log_prob(prompts, targets))
-    except TooLongError:
-        if len(prompts) == 1:
-            return [None]
-    half = len(prompts) // 2
-    return [
-        *_log_probs(engine, prompts[:half], targets[:half]),
-        *_log_probs(engine, prompts[half:], targets[half:]),
-    ]
-
-
-def _set_weights(
-    scored: list[WeightedTrajectory], members: Sequence[int], config: EStepConfig
-) -> None:
-    group = [scored[i] for i in members]
-    trajectories = [item.trajectory for item in group]
-    weights = importance_weights(
-        [item.answer_log_prob for item in group],
-        weighting=config.weighting,
-        temperature=config.weight_temperature,
-        log_ratios=[t.latent_log_prob - t.latent_proposal_log_prob for t in trajectories]
-        if config.proposal_correction
-        else None,
-        correct=[exact_match(t.answer, t.question.answers) == 1 for t in trajectories],
-    )
-    for i, weight in zip(members, weights, strict=True):
-        scored[i] = dataclasses.replace(scored[i], weight=weight)
 
 
 def sample_and_weigh(

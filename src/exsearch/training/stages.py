@@ -6,7 +6,6 @@ warm_up/      start/ where there is no warm-up; then iteration-01/, iteration-02
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from exsearch.models.settings import BEST_FILE
@@ -21,61 +20,41 @@ def iteration_name(iteration: int) -> str:
     return f"iteration-{iteration:02d}"
 
 
-@dataclasses.dataclass(frozen=True)
 class Stage:
-    """What one stage leaves behind."""
+    """What one stage leaves behind; its folder is made where it is missing.
 
-    folder: Path
+    Attributes:
+        trajectories: What the M-step learns from.
+        taught: All that a teacher has finished, kept or not.
+        probe: The trajectories on which the objective was estimated.
+        dev: The evaluation on the dev questions.
+        checkpoint: A model and its optimizer in the middle of the M-step.
+        model: The model after the M-step.
+    """
 
-    @property
-    def trajectories(self) -> Path:
-        """What the M-step learns from."""
-        return self.folder / TRAJECTORIES_FILE
-
-    @property
-    def taught(self) -> Path:
-        """All that a teacher has finished, kept or not."""
-        return self.folder / "teacher.jsonl"
-
-    @property
-    def probe(self) -> Path:
-        """The trajectories on which the objective was estimated."""
-        return self.folder / "probe.jsonl"
-
-    @property
-    def dev(self) -> Path:
-        """The evaluation on the dev questions."""
-        return self.folder / "dev"
-
-    @property
-    def checkpoint(self) -> Path:
-        """A model and its optimizer in the middle of the M-step."""
-        return self.folder / "checkpoint"
-
-    @property
-    def model(self) -> Path:
-        """The model after the M-step."""
-        return self.folder / "model"
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.trajectories = folder / TRAJECTORIES_FILE
+        self.taught = folder / "teacher.jsonl"
+        self.probe = folder / "probe.jsonl"
+        self.dev = folder / "dev"
+        self.checkpoint = folder / "checkpoint"
+        self.model = folder / "model"
 
 
-@dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """A training run's folder."""
+    """A training run's folder.
 
-    folder: Path
+    Attributes:
+        metrics: The journal.
+        best: What says which stage is the best, once the run is finished.
+    """
 
-    @property
-    def metrics(self) -> Path:
-        """The journal."""
-        return self.folder / METRICS_FILE
-
-    @property
-    def best(self) -> Path:
-        """What says which stage is the best, once the run is finished."""
-        return self.folder / BEST_FILE
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.metrics = folder / METRICS_FILE
+        self.best = folder / BEST_FILE
 
     def stage(self, name: str) -> Stage:
-        """A stage, whose folder then exists."""
-        folder = self.folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return Stage(folder)
+        """The stage with this name."""
+        return Stage(self.folder / name)

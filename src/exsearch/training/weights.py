@@ -9,15 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from exsearch.records import log_sum_exp
+
 Weighting = Literal["posterior", "likelihood", "uniform", "best", "correct"]
-
-
-def log_sum_exp(values: Sequence[float]) -> float:
-    """Log Σ exp(v), without overflow; -inf for an empty sum."""
-    peak = max(values, default=-math.inf)
-    if peak == -math.inf:
-        return -math.inf
-    return peak + math.log(math.fsum(math.exp(v - peak) for v in values))
 
 
 def importance_weights(

@@ -9,8 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from exsearch.build import load_engine  # noqa: E402
-
+from exsearch.engines import load_engine  # noqa: E402
 from exsearch.engines.base import GREEDY, Request, Sampling  # noqa: E402
 from exsearch.engines.local.engine import TransformersEngine, _context  # noqa: E402
 from exsearch.errors import EngineError, ModelError  # noqa: E402
@@ -114,6 +113,29 @@ def test_rows_that_move_into_gaps_go_on_as_before(tiny_engine, monkeypatch):
     for ticket, generation in zip(tickets, alone, strict=True):
         assert done[ticket].output_ids == generation.output_ids
         assert done[ticket].log_probs == pytest.approx(generation.log_probs, abs=1e-4)
+
+
+def test_a_cancelled_request_has_no_reply_and_changes_no_other(tiny_engine, engine_with):
+    asked = requests(6)
+    alone = ids(tiny_engine.generate([r], SAMPLED)[0] for r in asked)
+    session = engine_with(batch_size=3).open()
+    tickets = [session.submit(r, SAMPLED) for r in asked]
+    for n in (1, 2):
+        assert session.step() == []
+        told = [tuple(session.written(ticket)) for ticket in tickets]
+        assert told == [*(output[:n] for output in alone[:3]), (), (), ()]
+    session.cancel(tickets[1])  # is being written
+    session.cancel(tickets[4])  # waits
+    session.cancel(tickets[4])
+    done = {}
+    while session.busy:
+        done |= dict(session.step())
+    kept = [0, 2, 3, 5]
+    assert {t: g.output_ids for t, g in done.items()} == {tickets[n]: alone[n] for n in kept}
+    assert session.written(tickets[1]) == session.written(tickets[0]) == ()
+    too_long = session.submit(Request((5,) * 4000, 2), SAMPLED)
+    session.cancel(too_long)
+    assert not session.busy and session.step() == []
 
 
 def test_nothing_is_read_that_a_failed_pass_should_have_written(engine_with, monkeypatch):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exsearch.build import load_engine
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,14 +23,15 @@ from chat_server import (
     good,
     questions,
 )
-from exsearch.methods.searcher import SearcherMethod
 from exsearch.agent.replay import worked_examples
 from exsearch.agent.rollout import rollout
+from exsearch.engines import load_engine
 from exsearch.engines.base import GREEDY, Generation, Message, Request, Sampling
 from exsearch.engines.server.config import EndpointConfig
 from exsearch.engines.server.engine import OpenAIEngine
 from exsearch.engines.text import TextTokenizer
 from exsearch.errors import ConfigError, EngineError, ModelError, ModelServerError
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import CallKind, StopReason, Trajectory, from_json, to_json
 from exsearch.searcher import Searcher
 from exsearch.training.e_step import EStepConfig, sample_and_weigh, weigh
@@ -217,8 +217,8 @@ def test_a_rollout(server: FakeServer, context: Any, max_steps: int):
         return "Answer: Ada Fenn" if done else good(body)
 
     server.script = script
-    agent = SearcherMethod(max_steps=max_steps, passages=1, context=context)
-    (t,) = rollout(questions(1), engine(server), OnePassage(), config=agent)
+    method = SearcherMethod(max_steps=max_steps, passages=1, context=context)
+    (t,) = rollout(questions(1), engine(server), OnePassage(), method=method)
     assert t.answer == "Ada Fenn"
     assert t.stop_reason is (StopReason.MAX_STEPS if max_steps == 1 else StopReason.ANSWERED)
     assert [e.text for e in t.evidence] == ["Ada Fenn built the lighthouse of Quillmoor."]
@@ -245,11 +245,12 @@ def test_worked_examples_are_sent_as_turns(
     server: FakeServer, sample_questions: Any, sample_retriever: Any
 ):
     server.script = good
-    agent = SearcherMethod(max_steps=3, passages=1)
+    method = SearcherMethod(max_steps=3, passages=1)
     asking = engine(server, system_prompt="")
-    data = warm_up_data(sample_questions, sample_retriever, asking.tokenizer, agent, examples=1)
-    examples = worked_examples([item.trajectory for item in data.items], agent)
-    rollout(questions(1), asking, OnePassage(), config=agent, examples=examples)
+    data = warm_up_data(sample_questions, sample_retriever, asking.tokenizer, method, examples=1)
+    solved = [item.trajectory for item in data.items]
+    examples = worked_examples(solved, method, asking.tokenizer)
+    rollout(questions(1), asking, OnePassage(), method=method, examples=examples)
     system, shown, said, asked = server.bodies[0]["messages"]
     assert [m["role"] for m in (system, shown, said, asked)] == [
         "system",

@@ -15,17 +15,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from exsearch.build import open_engine, resolve_model  # noqa: E402
-
-from exsearch.agent.episode import SearcherMethod  # noqa: E402
 from exsearch.agent.rollout import rollout  # noqa: E402
+from exsearch.engines import open_engine  # noqa: E402
 from exsearch.engines.base import GREEDY, Message, Request, Sampling  # noqa: E402
+from exsearch.engines.config import ModelConfig  # noqa: E402
 from exsearch.engines.local.engine import TransformersEngine  # noqa: E402
 from exsearch.errors import ConfigError, EngineError, ModelError  # noqa: E402
-from exsearch.jobs.inputs import Showing, worked  # noqa: E402
+from exsearch.jobs.inputs import ExampleSource, solved_examples  # noqa: E402
 from exsearch.methods.format import record_prompt, think_prompt  # noqa: E402
+from exsearch.methods.searcher import SearcherMethod  # noqa: E402
+from exsearch.models.settings import resolve_model  # noqa: E402
 from exsearch.training.e_step import EStepConfig, weigh  # noqa: E402
-from exsearch.training.recipe import ModelConfig  # noqa: E402
 
 pytestmark = [
     pytest.mark.vllm,
@@ -202,7 +202,7 @@ def test_what_vllm_can_not_do_is_said_in_a_line(engine):
         lambda: engine.log_prob([(5,) * longest], [(6,)]),
         lambda: engine.generate([Request((5,) * longest, 1)], GREEDY),
     ):
-        with pytest.raises(EngineError, match=rf"{LIMIT} tokens .* {longest} .*agent\.passages"):
+        with pytest.raises(EngineError, match=rf"{LIMIT} tokens .* {longest} .*method\.passages"):
             too_long()
     with pytest.raises(EngineError, match=r"temperature 3.0: set it to 0 or from 0\.01 to 2"):
         engine.generate([Request((5,), 1)], Sampling(3.0))
@@ -312,15 +312,16 @@ def test_an_adapter_folder_is_merged(engine, reference, prompts, tmp_path):
 def test_a_rollout_over_the_sample_can_be_weighed(
     engine, reference, sample_questions, sample_retriever
 ):
-    agent = SearcherMethod(passages=2, passage_words=30)
+    method = SearcherMethod(passages=2, passage_words=30)
     # Shown how, the untrained model keeps to the format often enough.
-    shown = worked(Showing(2, "sample:dev"), sample_retriever, engine, agent)
+    source = ExampleSource(2, "sample:dev")
+    shown = solved_examples(source, sample_retriever, engine, method)
     trajectories = rollout(
         sample_questions[:6],
         engine,
         sample_retriever,
         samples=2,
-        config=agent,
+        method=method,
         seed=5,
         sampling=SAMPLED,
         examples=shown,

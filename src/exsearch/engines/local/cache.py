@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exsearch.models.attention import attend_rows, attend_span
+from exsearch.models.attention import States, attend_rows, attend_span
 from exsearch.models.prefixes import PrefixTree, Span
 
 _COLUMNS = 256  # rows grow by so many tokens
@@ -115,17 +115,9 @@ class KeyValueCache:
             for rows in layer[2:]:
                 rows[target, :, :tokens] = rows[source, :, :tokens]
 
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float,
-        window: int,
-        dropout: float,
-    ) -> Tensor:
+    def attend(self, layer: int, states: States) -> Tensor:
         """See `attention.Store.attend`; nothing is dropped, as nothing is trained."""
+        query, key, value, scale, window, _ = states
         now = self._pass
         assert now is not None
         if layer not in self._layers:

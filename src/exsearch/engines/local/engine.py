@@ -82,15 +82,8 @@ class TransformersEngine:
     @classmethod
     def from_config(cls, config: ModelConfig) -> TransformersEngine:
         """See `EngineKind.from_config`."""
-        return cls(
-            resolve_model(config.name),
-            device=config.device,
-            batch_size=config.batch_size,
-            token_budget=config.token_budget,
-            template_kwargs=config.chat_template_kwargs,
-            system_prompt=config.system_prompt,
-            **config.engine_options,
-        )
+        name, options = resolve_model(config.name), config.engine_options
+        return cls(name, **config.local_settings, **options)
 
     def load_weights(self, folder: str | Path) -> None:
         """Take over the weights of a checkpoint folder of the same architecture.
@@ -203,7 +196,7 @@ class TransformersEngine:
         if limit and tokens > limit:
             raise TooLongError(
                 f"a sequence of {tokens} tokens does not fit the model's {limit}: lower "
-                "agent.passages, agent.passage_words or agent.max_steps"
+                "method.passages, method.passage_words or method.max_steps"
             )
 
 

@@ -109,15 +109,8 @@ class VllmEngine(InTurns):
     @classmethod
     def from_config(cls, config: ModelConfig) -> VllmEngine:
         """See `EngineKind.from_config`."""
-        return cls(
-            resolve_model(config.name),
-            device=config.device,
-            batch_size=config.batch_size,
-            token_budget=config.token_budget,
-            options=config.engine_options,
-            template_kwargs=config.chat_template_kwargs,
-            system_prompt=config.system_prompt,
-        )
+        name, options = resolve_model(config.name), config.engine_options
+        return cls(name, options=options, **config.local_settings)
 
     def load_weights(self, folder: str | Path) -> None:
         """Take over the weights of a checkpoint folder of the same architecture, in place.
@@ -210,7 +203,7 @@ class VllmEngine(InTurns):
         if tokens > self.longest:
             raise TooLongError(
                 f"a sequence of {tokens} tokens does not fit the {self.longest} that vLLM runs "
-                "this model with: lower agent.passages, agent.passage_words or agent.max_steps"
+                "this model with: lower method.passages, method.passage_words or method.max_steps"
             )
 
 
