@@ -15,7 +15,9 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 pinned = $(shell grep '^$(1)==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test test-slow test-vllm check format bench bench-full bench-trl-env clean
+CODE_LINES := 8200      # src may not grow beyond this
+
+.PHONY: help quickstart install test test-slow test-vllm check count format bench bench-full bench-trl-env clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,13 +34,16 @@ test-slow: $(VENV)/.dev ## run the slow tests too, and those that need a network
 	$(BIN)/python -m pytest -m 'not gpu and not vllm' $(PYTEST_ARGS)
 
 test-vllm: $(VLLM_VENV)/.installed ## run the tests of the vLLM engine, on a CPU (installs 3 GB)
-	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engines/test_vllm.py $(PYTEST_ARGS)
+	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engines/vllm $(PYTEST_ARGS)
 
-check: $(VENV)/.dev ## format, lint, types, import layers
+check: $(VENV)/.dev count ## format, lint, types, import layers, lines of code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest tests/test_layers.py
+
+count: $(VENV)/.dev ## count the lines of code in src (no blanks, comments, docstrings)
+	$(BIN)/python tests/code_lines.py src $(CODE_LINES)
 
 format: $(VENV)/.dev ## format the code and sort its imports
 	$(BIN)/ruff check --fix .

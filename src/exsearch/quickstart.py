@@ -17,7 +17,7 @@ from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.engines import check_engine
 from exsearch.engines.config import ModelConfig
-from exsearch.evaluation.metrics import exact_match
+from exsearch.evaluation.metrics import exact_match, find_metric
 from exsearch.jobs.evaluate import evaluate
 from exsearch.jobs.inputs import Asking, ExampleSource
 from exsearch.jobs.train import train
@@ -126,18 +126,13 @@ def _one_question(out: Path) -> str:
 
 
 def _table(figures: dict[str, dict[str, Any]]) -> str:
-    rows = [("test questions", "n", "EM % [95 %]", "F1 % [95 %]", "recall % [95 %]", "malformed %")]
+    names = ("em", "f1", "recall_at_k")
+    heads = [f"{find_metric(name).label} % [95 %]" for name in names]
+    rows = [["test questions", "n", *heads, "malformed %"]]
     for stage, summary in figures.items():
-        rows.append(
-            (
-                STAGES[stage],
-                str(summary["n"]),
-                percent(summary, "em"),
-                percent(summary, "f1"),
-                percent(summary, "recall_at_k"),
-                f"{100 * summary['malformed_share']:.0f}",
-            )
-        )
+        shown = [percent(summary, name) for name in names]
+        malformed = f"{100 * summary['malformed_share']:.0f}"
+        rows.append([STAGES[stage], str(summary["n"]), *shown, malformed])
     return table(rows)
 
 

@@ -192,7 +192,7 @@ class Trajectory:
         """True where log p(z|x) and log q(z|x) give its importance weight exactly.
 
         That takes both for every token of z, and no retry or truncation on the way (`method.md`,
-        Choices 10); a proposal that is the model's own needs no ratio, truncated or not.
+        E-step); a proposal that is the model's own needs no ratio, truncated or not.
         """
         if self.retries or not all(
             len(c.log_probs) == len(c.proposal_log_probs) == len(c.output_ids) for c in self.calls

@@ -210,7 +210,7 @@ class Searcher:
         with self._lock:
             self._closed = True
             owner = self._owner
-        if owner is not None and owner is not threading.current_thread():
+        if owner not in (None, threading.current_thread()):
             owner.join()
 
     def _take_back(self, job: _Job, future: Future[Found]) -> None:

@@ -7,6 +7,7 @@ no figures but sums, and does not print.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -185,16 +186,14 @@ def find_traces(place: Path, wanted: str | None = None, limit: int | None = None
     """
     file = place / TRAJECTORIES_FILE if place.is_dir() else place
     if not file.is_file():
-        raise DataError(
-            "no such file of trajectories; `evaluate` and `rollout` write them", file=file
-        )
-    found: list[Trace] = []
-    for trace in read_traces(file):
-        trajectory = trajectory_of(trace)
-        if wanted is None or wanted in (trajectory.question.id, trajectory.id):
-            found.append(trace)
-        if limit and len(found) >= limit:
-            break
+        message = "no such file of trajectories; `evaluate` and `rollout` write them"
+        raise DataError(message, file=file)
+    chosen = (
+        trace
+        for trace in read_traces(file)
+        if wanted in (None, trajectory_of(trace).question.id, trajectory_of(trace).id)
+    )
+    found = list(itertools.islice(chosen, limit))
     if not found:
         message = "no trajectory in it" if wanted is None else f"no trajectory with the id {wanted}"
         raise DataError(message, file=file)

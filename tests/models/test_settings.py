@@ -134,7 +134,7 @@ def test_a_model_that_says_nothing_has_the_defaults(name: str):
         ({"max_steps": "few"}, r"json: method: max_steps: .*, got 'few'"),
         ({"max_steps": -1}, "json: method: max_steps is -1, expected 0 or more"),
         ({"name": "sercher"}, "no method 'sercher'; did you mean searcher"),
-        ({"name": "rag", "max_steps": 3}, "method: unknown key max_steps; known: passages, "),
+        ({"name": "rag", "max_steps": 3}, "unknown key method.max_steps; known: passages, "),
     ],
 )
 def test_a_method_that_can_not_be_read(

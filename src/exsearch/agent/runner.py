@@ -43,6 +43,7 @@ class _Entry:
     added: float
     ticket: int | None = None  # in the engine's session, while a call is under way
     prompt_ids: tuple[int, ...] = ()  # of that call, as it will be recorded
+    hinted: bool = False  # whether that call sees more than its recorded prompt
     written: int = 0  # tokens of that call that were told of
     steps: int = 0  # finished steps that were told of
 
@@ -141,7 +142,8 @@ class Runner:
             EngineError: the engine could not be run, for any episode; the runner is over then.
             ModelServerError: the model's server can't be used at all; the same.
         """
-        for number in list(itertools.islice(self._waiting, max(0, self._rows_left()))):
+        room = max(0, self._engine.rows - len(self._open))
+        for number in list(itertools.islice(self._waiting, room)):
             self._open[number] = self._waiting.pop(number)
             self._go_on(self._open[number])
         if not self._open:
@@ -150,9 +152,6 @@ class Runner:
         self._search()
         ended = [e for e in self._open.values() if e.episode.stop_reason is not None]
         return {entry.number: self._end(entry) for entry in ended}
-
-    def _rows_left(self) -> int:
-        return self._engine.rows - len(self._open)
 
     def _go_on(self, entry: _Entry) -> None:
         """Hand in the episode's next move, unless it has ended."""
@@ -168,14 +167,15 @@ class Runner:
             return
         assert episode.ask is not None
         entry.prompt_ids, entry.written = episode.prompt_ids(), 0
-        seen = episode.prompt_ids(hinted=True) if episode.ask.hint else entry.prompt_ids
+        entry.hinted = bool(episode.ask.hint)
+        seen = episode.prompt_ids(hinted=True) if entry.hinted else entry.prompt_ids
         place = (episode.question.id, episode.sample, len(episode.calls), episode.retries)
         request = Request(seen, episode.ask.max_tokens, random_key(*self._stream, *place))
         # A retry is drawn at temperature 1: a greedy one would be the same again.
         sampling = Sampling() if episode.retrying else entry.sampling
         entry.ticket = self._session.submit(request, sampling)
         self._asked[entry.ticket] = entry
-        self._tell_call(entry, EventKind.BEGUN)
+        self._tell(entry, EventKind.BEGUN)
 
     def _write(self) -> None:
         """One pass of the engine, and what it ended."""
@@ -187,7 +187,8 @@ class Runner:
                 ids = self._session.written(ticket)
                 if len(ids) > entry.written:
                     entry.written = len(ids)
-                    self._tell_call(entry, EventKind.TEXT, entry.episode.tokenizer.decode(ids))
+                    text = entry.episode.tokenizer.decode(ids)
+                    self._tell(entry, EventKind.TEXT, text=text)
         for ticket, reply in self._unhinted(replies):
             entry = self._asked.pop(ticket)
             entry.ticket = None
@@ -217,9 +218,12 @@ class Runner:
         hinted = [
             (n, self._asked[ticket].prompt_ids, reply)
             for n, (ticket, reply) in enumerate(done)
-            if isinstance(reply, Generation) and _has_hint(self._asked[ticket].episode)
+            if isinstance(reply, Generation) and self._asked[ticket].hinted
         ]
-        if hinted:
+        if hinted and not self._engine.scores:  # log p can't be had: nothing can be weighed by it
+            for n, _, reply in hinted:
+                done[n] = done[n][0], dataclasses.replace(reply, log_probs=())
+        elif hinted:
             scores = self._engine.log_prob(
                 [prompt for _, prompt, _ in hinted], [reply.output_ids for _, _, reply in hinted]
             )
@@ -238,7 +242,7 @@ class Runner:
             return
         if self._on_event:
             text = episode.tokenizer.decode(reply.output_ids)
-            self._tell_call(entry, EventKind.TEXT, text)
+            self._tell(entry, EventKind.TEXT, text=text)
         call = Call(
             episode.ask.kind,
             entry.prompt_ids,
@@ -272,20 +276,14 @@ class Runner:
         self._tell(entry, EventKind.END, text=wrong, stop_reason=trajectory.stop_reason)
         return trajectory
 
-    def _tell_call(self, entry: _Entry, kind: EventKind, text: str = "") -> None:
-        ask = entry.episode.ask
-        assert ask is not None
-        self._tell(entry, kind, text=text, call=len(entry.episode.calls), action=ask.kind)
-
     def _tell(self, entry: _Entry, kind: EventKind, **facts: Any) -> None:
-        if self._on_event:
-            episode = entry.episode
-            id_ = f"{episode.question.id}#{episode.sample}"
-            self._on_event(Event(kind, entry.number, id_, time.time(), **facts))
-
-
-def _has_hint(episode: Episode) -> bool:
-    return episode.ask is not None and bool(episode.ask.hint)
+        if not self._on_event:
+            return
+        episode = entry.episode
+        if kind in (EventKind.BEGUN, EventKind.TEXT) and episode.ask is not None:
+            facts |= {"call": len(episode.calls), "action": episode.ask.kind}
+        id_ = f"{episode.question.id}#{episode.sample}"
+        self._on_event(Event(kind, entry.number, id_, time.time(), **facts))
 
 
 def _look_up(looks: Sequence[Look], retriever: Retriever) -> list[_Found]:

@@ -47,16 +47,13 @@ def _set_verbosity(ctx: click.Context, parameter: click.Parameter, value: int) -
     start_logging(logging.INFO if value else logging.WARNING)
 
 
+def _bars(ctx: click.Context, parameter: click.Parameter, quiet: bool) -> Bars:
+    return Bars(not quiet)
+
+
 common = _together(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object, last on stdout."),
-    click.option(
-        "-q",
-        "--quiet",
-        "bars",
-        is_flag=True,
-        callback=lambda ctx, parameter, value: Bars(not value),
-        help="No progress bars.",
-    ),
+    click.option("-q", "--quiet", "bars", is_flag=True, callback=_bars, help="No progress bars."),
     click.option(
         "-v",
         "--verbose",

@@ -144,6 +144,8 @@ class Engine(Protocol):
     ) -> Sequence[Generation | EngineError]:
         """One generation a request, in their order; an error for one that can't be had alone.
 
+        Both arguments may be given by name.
+
         Raises:
             EngineError: the model could not be run on one of these requests or more.
             ModelServerError: the model can't be had at all.

@@ -16,7 +16,7 @@ from exsearch.engines.base import Generation, Request, Sampling
 from exsearch.engines.config import ModelConfig
 from exsearch.engines.session import InTurns
 from exsearch.engines.text import ASSISTANT, END, USER, TextTokenizer, id_bytes
-from exsearch.errors import DataError, EngineError, ModelError
+from exsearch.errors import DataError, EngineError
 
 Replies = str | Sequence[str]
 Script = Callable[[str], Replies] | Mapping[str, Replies] | Iterable[tuple[str, Replies]]
@@ -52,7 +52,7 @@ class ScriptedEngine(InTurns):
         >>> engine = ScriptedEngine({"Notes:": "Search: Brno", "Query:": "Nothing found."})
     """
 
-    trains, scores, has_server = False, True, False
+    scores, has_server = True, False
     options: ClassVar[tuple[str, ...] | None] = ()
 
     def __init__(
@@ -107,14 +107,6 @@ class ScriptedEngine(InTurns):
             )
             scores.append((*[0.0] * (len(ids) - 1), float(total))[: len(ids)])
         return scores
-
-    def load_weights(self, folder: Path) -> None:
-        """Refused: there are no weights.
-
-        Raises:
-            ModelError: always.
-        """
-        raise ModelError(f"a scripted engine has no weights to take from {folder}")
 
     def _reply(self, request: Request, sampling: Sampling) -> Generation:
         replies = self._replies(request.prompt_ids)

@@ -5,25 +5,53 @@ It knows nothing of what the requests are for.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from exsearch.engines.base import Engine, Generation, Request, Sampling, Session
-from exsearch.errors import EngineError
+from exsearch.errors import EngineError, ModelError
 from exsearch.halves import by_halves
 
 
 class InTurns:
-    """What an engine declares that writes whole batches; it adds `generate` and the rest."""
+    """What an engine declares that writes whole batches; it adds a tokenizer and `generate`.
+
+    One that scores adds `log_prob`, one that trains `load_weights` and `device`, too.
+    """
 
     rows: int = sys.maxsize
+    trains: bool = False
+    scores: bool = False
     streams: bool = False
     device: Any = None
 
     def open(self: Engine) -> Session:
         """See `Engine.open`."""
         return Turns(self)
+
+    def log_prob(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
+    ) -> list[tuple[float, ...]]:
+        """Refused where the engine does not say otherwise.
+
+        Raises:
+            EngineError: always.
+        """
+        raise EngineError(
+            f"{type(self).__name__} gives no log-probs of a given answer, so nothing can be "
+            "weighed with it; take --engine transformers"
+        )
+
+    def load_weights(self, folder: Path) -> None:
+        """Refused where the engine does not say otherwise.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(f"{type(self).__name__} has no weights to replace by those of {folder}")
 
 
 class Turns:
@@ -58,11 +86,7 @@ class Turns:
         waiting, self._waiting = self._waiting, []
         done: list[tuple[int, Generation | EngineError]] = []
         for sampling in dict.fromkeys(s for _, _, s in waiting):
-            chosen = [(ticket, request) for ticket, request, s in waiting if s == sampling]
-            replies = by_halves(
-                lambda requests, sampling=sampling: self.engine.generate(requests, sampling),
-                [request for _, request in chosen],
-                EngineError,
-            )
-            done += zip((ticket for ticket, _ in chosen), replies, strict=True)
+            tickets, requests = zip(*((t, r) for t, r, s in waiting if s == sampling), strict=True)
+            generate = functools.partial(self.engine.generate, sampling=sampling)
+            done += zip(tickets, by_halves(generate, requests, EngineError), strict=True)
         return done

@@ -75,9 +75,8 @@ def evaluate(
         "retry_malformed": retry_malformed,
         "worked_examples": examples.count
         and [examples.count, content_hash(question_file(examples.file))],
+        **({} if chunk == CHUNK else {"chunk": chunk}),
     }
-    if chunk != CHUNK:
-        settings["chunk"] = chunk
     with locked(folder):
         done = committed(folder / TRAJECTORIES_FILE)
         settle(folder / JOB_FILE, settings, folder / ENVIRONMENT_FILE, begun=done is not None)

@@ -137,10 +137,11 @@ def content_hash(place: Path) -> str | None:
 
 def _model_identity(model: ModelConfig) -> dict[str, Any]:
     keys = ["engine", "system_prompt", "chat_template_kwargs"]
-    content = None
-    if check_engine(model).has_server:
+    kind, content = check_engine(model), None
+    if kind.has_server:
         keys.append("base_url")  # one name may be another model elsewhere
     else:
-        content = content_hash(Path(model.name)) or content_hash(Path(resolve_model(model.name)))
+        place = resolve_model(model.name) if kind.trains else model.name
+        content = content_hash(Path(place))
     plain = to_plain(model)
     return {"content": content or model.name, **{key: plain[key] for key in keys}}

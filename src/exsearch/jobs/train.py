@@ -58,7 +58,9 @@ def train(
         files["warm_up"] = [base / Path(warm_up.file).expanduser()]
         warm_up = dataclasses.replace(warm_up, file=str(files["warm_up"][0]))
     questions = {role: load_questions(files[role][0]) for role in ("train", "dev")}
-    settings: dict[str, Any] = {"recipe": to_plain(recipe), "data_sha256": _hashes(files)}
+    named = {f"{role} {path.name}": path for role, paths in files.items() for path in paths}
+    hashes = {name: sha256_file(path) for name, path in named.items() if path.is_file()}
+    settings: dict[str, Any] = {"recipe": to_plain(recipe), "data_sha256": hashes}
     retriever = _named_retriever(recipe.retriever, base)
     if retriever:
         settings["index"] = retriever.identity()
@@ -91,15 +93,6 @@ def _data_files(data: DataConfig, base: Path) -> dict[str, list[Path]]:
         "corpus": [path(name, "corpus") for name in data.corpus],
         "train": [path(data.train, "train")],
         "dev": [path(data.dev, "dev")],
-    }
-
-
-def _hashes(files: dict[str, list[Path]]) -> dict[str, str]:
-    return {
-        f"{role} {path.name}": sha256_file(path)
-        for role, paths in files.items()
-        for path in paths
-        if path.is_file()
     }
 
 

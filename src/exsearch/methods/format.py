@@ -13,6 +13,7 @@ forge a label nor close its frame. It runs no model.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 
@@ -101,13 +102,7 @@ def ask_answer(
     goes_on: bool = False,
 ) -> Ask:
     """Ask for the answer, with its frame forced; the trajectory then ends for this reason."""
-
-    def parse(text: str) -> Answer | Malformed:
-        answer = parse_forced_answer(text)
-        if isinstance(answer, Malformed):
-            return answer
-        return dataclasses.replace(answer, stop_reason=stop_reason)
-
+    parse = functools.partial(parse_forced_answer, stop_reason=stop_reason)
     return Ask(CallKind.ANSWER, prompt, parse, max_tokens, ANSWER_FRAME, goes_on=goes_on)
 
 
@@ -160,12 +155,14 @@ def parse_thought(text: str) -> Search | Answer | Malformed:
     return Malformed("no_action")
 
 
-def parse_forced_answer(text: str) -> Answer | Malformed:
+def parse_forced_answer(
+    text: str, stop_reason: StopReason = StopReason.ANSWERED
+) -> Answer | Malformed:
     """Read what followed a forced answer frame."""
     text = text.strip()
-    if not text:
-        return Malformed("empty_answer")
-    return Malformed("several_lines") if "\n" in text else Answer(" ".join(text.split()))
+    if not text or "\n" in text:
+        return Malformed("several_lines" if text else "empty_answer")
+    return Answer(" ".join(text.split()), stop_reason=stop_reason)
 
 
 def render_record(evidence: Evidence | None, passages: Sequence[Passage]) -> str:

@@ -78,20 +78,13 @@ class PassOnly:
             strict=True,
         )
         return torch.cat(
-            [attend_span(q, k, v, scale, window, self.masks, dropout) for q, k, v in parts]
+            [attend_span(States(*qkv, scale, window, dropout), self.masks) for qkv in parts]
         )
 
 
-def attend_span(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float,
-    window: int,
-    masks: dict[tuple[int, int, int], Tensor | None],
-    dropout: float = 0.0,
-) -> Tensor:
+def attend_span(states: States, masks: dict[tuple[int, int, int], Tensor | None]) -> Tensor:
     """Causal attention of a sequence's last tokens, (T, H, D), to all of it, (G, L, D)."""
+    query, key, value, scale, window, dropout = states
     new, (groups, length, width) = len(query), key.shape
     shape = (new, length, window)
     if shape not in masks:

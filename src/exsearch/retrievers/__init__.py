@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from exsearch import plugins
-from exsearch.errors import IndexDamagedError
+from exsearch.errors import ConfigError, IndexDamagedError
 from exsearch.records import Passage
 from exsearch.retrievers.base import Retriever, RetrieverKind
-from exsearch.runs import verify_folder
+from exsearch.runs import MANIFEST, verify_folder
 
 RETRIEVERS = {"bm25": "exsearch.retrievers.bm25:Bm25Retriever"}
 DEFAULT_KIND = "bm25"
@@ -64,6 +64,9 @@ def build_index(
         DataError: passages that can't be indexed.
         ConfigError: no such kind, or `out` exists and is no index.
     """
+    ours = any((out / name).is_file() for name in (FACTS_FILE, MANIFEST))
+    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists and is no index; name another folder")
     return retriever_kind(kind).build(passages, out, progress=progress)
 
 

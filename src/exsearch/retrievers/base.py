@@ -41,7 +41,6 @@ class Retriever(Protocol):
         ...
 
 
-@runtime_checkable
 class RetrieverKind(Protocol):
     """The class of a retriever: how to open one, and how to build its index from passages."""
 

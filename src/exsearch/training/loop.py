@@ -137,7 +137,7 @@ class Loop:
 
     def _warm_up_data(self, stage: Stage) -> WarmUpData:
         config, teacher = self.recipe.warm_up, self.recipe.teacher
-        tokenizer, method = self.engine.tokenizer, self.recipe.method
+        common = self.retriever, self.engine.tokenizer, self.recipe.method
         if config.source == "teacher" and teacher:
             assert self.open_teacher is not None
             with self.bars.open("warm_up teacher", config.examples, "example") as bar:
@@ -145,22 +145,14 @@ class Loop:
                     self.train,
                     teacher,
                     self.open_teacher,
-                    self.retriever,
-                    tokenizer,
-                    method,
+                    *common,
                     examples=config.examples,
                     file=stage.taught,
                     seed=self.recipe.seed,
                     on_example=bar.update,
                 )
-        return warm_up_data(
-            self.train,
-            self.retriever,
-            tokenizer,
-            method,
-            examples=config.examples,
-            missing_support=config.missing_support,
-        )
+        examples, missing = config.examples, config.missing_support
+        return warm_up_data(self.train, *common, examples=examples, missing_support=missing)
 
     def _iterate(self, name: str, iteration: int, pool: Sequence[Question]) -> None:
         config, stage = self.recipe.e_step, self._stage(name)

@@ -12,7 +12,7 @@ import dataclasses
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,6 @@ from exsearch.models.attention import PassOnly, check_packable, packed_attention
 from exsearch.records import WeightedTrajectory
 from exsearch.training.batches import (
     MicroBatch,
-    TrainingSequence,
     mean_loss_tokens,
     merged,
     micro_batches,
@@ -33,6 +32,8 @@ from exsearch.training.batches import (
 )
 from exsearch.training.checkpoint import seeded
 from exsearch.training.recipe import MStepConfig
+
+_SUMS = ("sequences", "sequence_tokens", "tokens", "loss_tokens", "left_out_weight")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +169,9 @@ def m_step(
     model.train()
     # A share: what is negligible among `likelihood` weights is far smaller than elsewhere.
     threshold = config.min_weight * usable.weight
-    start, figures = time.perf_counter(), _Figures()
+    start = time.perf_counter()
+    # Of sequences before prefixes are shared, and of what then goes through the model.
+    figures: dict[str, float] = dict.fromkeys(_SUMS, 0)
     for step, questions in enumerate(_steps(usable.questions, config, seed)):
         if step < first_step:
             continue
@@ -177,7 +180,11 @@ def m_step(
         sequences, left_out = without_negligible(sequences, threshold)
         batches = list(micro_batches(sequences, config.token_budget))
         tokens = sum(len(b.ids) for b in batches)
-        figures.add(sequences, tokens, left_out)
+        figures["sequences"] += len(sequences)
+        figures["sequence_tokens"] += sum(len(s.input_ids) for s in sequences)
+        figures["tokens"] += tokens
+        figures["loss_tokens"] += sum(s.targets for s in sequences)
+        figures["left_out_weight"] += left_out
         norm = len(questions) * mean_tokens
         rate = learning_rate(step, total, config)
         # By the step alone: dropout, where a model has it, is the same in a resumed run.
@@ -197,7 +204,7 @@ def m_step(
         "hopeless": usable.hopeless,
         "optimizer_steps": total,
         "mean_loss_tokens": mean_tokens,
-        **dataclasses.asdict(figures),
+        **figures,
         "seconds": round(time.perf_counter() - start, 3),
     }
 
@@ -205,23 +212,6 @@ def m_step(
 def _enable_gradient_checkpointing(model: Any) -> None:
     new_name = getattr(model, "activation_checkpointing_enable", None)  # transformers 5 renames it
     (new_name or model.gradient_checkpointing_enable)()
-
-
-@dataclasses.dataclass
-class _Figures:
-    sequences: int = 0
-    sequence_tokens: int = 0  # before prefixes are shared
-    tokens: int = 0  # that went through the model
-    loss_tokens: int = 0
-    left_out_weight: float = 0.0
-
-    def add(self, sequences: Iterable[TrainingSequence], tokens: int, left_out: float) -> None:
-        self.tokens += tokens
-        for s in sequences:
-            self.sequences += 1
-            self.sequence_tokens += len(s.input_ids)
-            self.loss_tokens += s.targets
-        self.left_out_weight += left_out
 
 
 def _steps(

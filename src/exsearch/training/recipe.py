@@ -207,14 +207,10 @@ class Recipe:
                 'warm_up.source is "teacher": add a section [teacher] with base_url and model'
             )
         warms_up = self.warm_up.examples or self.warm_up.file
-        adapter = warms_up and self.warm_up.lora_rank
-        if adapter and self.gem.iterations:
-            first, then = (
-                (step.lora_rank, step.lora_alpha) for step in (self.warm_up, self.m_step)
+        first, then = ((s.lora_rank, s.lora_alpha) for s in (self.warm_up, self.m_step))
+        if warms_up and self.warm_up.lora_rank and self.gem.iterations and first != then:
+            raise ConfigError(
+                f"warm_up.lora_rank and lora_alpha are {first[0]} and {first[1]}, those of m_step "
+                f"{then[0]} and {then[1]}: the M-step goes on with the same adapter, so they have "
+                "to be the same"
             )
-            if first != then:
-                raise ConfigError(
-                    f"warm_up.lora_rank and lora_alpha are {first[0]} and {first[1]}, those of "
-                    f"m_step {then[0]} and {then[1]}: the M-step goes on with the same adapter, so "
-                    "they have to be the same"
-                )

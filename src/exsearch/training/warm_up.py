@@ -117,24 +117,22 @@ def check_prompts(
         DataError: one was not, so that its ids would mean something else; or it has no ids.
     """
     for number, item in enumerate(items, start=1):
-        trajectory = item.trajectory
-        if not trajectory.trainable:
-            raise DataError(
-                "the trajectory carries no token ids, so nothing can be learned from it; sample "
-                "with --engine transformers",
-                file=file,
-                line=number,
-            )
+        trajectory, wrong = item.trajectory, ""
         episode = begin(trajectory.question, method, tokenizer)
-        if trajectory.method != method.name or (
+        if not trajectory.trainable:
+            wrong = (
+                "the trajectory carries no token ids, so nothing can be learned from it; sample "
+                "with --engine transformers"
+            )
+        elif trajectory.method != method.name or (
             episode.ask and trajectory.calls[0].prompt_ids != episode.prompt_ids()
         ):
-            raise DataError(
+            wrong = (
                 "the trajectory was sampled from a model with other tokens, or with another system "
-                "prompt, method or wording; sample it with this recipe's [model] and [method]",
-                file=file,
-                line=number,
+                "prompt, method or wording; sample it with this recipe's [model] and [method]"
             )
+        if wrong:
+            raise DataError(wrong, file=file, line=number)
 
 
 def _steps(

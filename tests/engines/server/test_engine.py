@@ -278,7 +278,7 @@ def test_what_it_wrote_can_not_be_weighed(server: FakeServer, tmp_path: Path):
 def test_there_are_neither_log_probs_nor_weights(server: FakeServer, tmp_path: Path):
     with pytest.raises(EngineError, match=r"'served' gives no log-probs.*--engine transformers"):
         engine(server).log_prob([(1,)], [(2,)])
-    with pytest.raises(ModelError, match="can't take over the weights"):
+    with pytest.raises(ModelError, match="has no weights to replace"):
         engine(server).load_weights(tmp_path)
 
 

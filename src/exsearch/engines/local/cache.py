@@ -140,7 +140,7 @@ class KeyValueCache:
                 k = rows_k[owner, :, : len(all_places)].copy_(k)
                 v = rows_v[owner, :, : len(all_places)].copy_(v)
             if span.new:
-                parts.append(attend_span(query[new], k, v, scale, window, now.masks))
+                parts.append(attend_span(States(query[new], k, v, scale, window, 0.0), now.masks))
         return torch.cat(parts)
 
     def _write(

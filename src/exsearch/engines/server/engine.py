@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from exsearch.engines.base import Generation, Request, Sampling
@@ -18,7 +17,7 @@ from exsearch.engines.server.config import EndpointConfig
 from exsearch.engines.server.endpoint import ChatEndpoint, RefusedError, run_to_end
 from exsearch.engines.session import InTurns
 from exsearch.engines.text import TextTokenizer
-from exsearch.errors import EngineError, ModelError, ModelServerError
+from exsearch.errors import EngineError, ModelServerError
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class OpenAIEngine(InTurns):
         ConfigError: the key can't be used.
     """
 
-    trains, scores, has_server = False, False, True
+    has_server = True
     options: ClassVar[tuple[str, ...] | None] = ()
 
     def __init__(
@@ -60,7 +59,7 @@ class OpenAIEngine(InTurns):
         self._system = [] if system_prompt is None else [_turn("system", system_prompt)]
         self._more = {"chat_template_kwargs": dict(template_kwargs)} if template_kwargs else {}
         self._limit = "max_tokens"
-        self._seeded = self._heated = True  # what the server takes, until it refuses
+        self._taken = {"temperature", "seed"}  # what the server takes, until it refuses
         self._refused = 0
         self._answered = False
 
@@ -86,27 +85,6 @@ class OpenAIEngine(InTurns):
             ModelServerError: the server is not there, refuses the key, or refuses all requests.
         """
         return run_to_end(self._generate(requests, sampling))
-
-    def log_prob(
-        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
-    ) -> list[tuple[float, ...]]:
-        """Refused: the chat protocol gives no log-probs of a text that is given.
-
-        Raises:
-            EngineError: always.
-        """
-        raise EngineError(
-            f"the server of {self._config.model!r} gives no log-probs of a given answer, so "
-            "nothing can be weighed with it; take --engine transformers"
-        )
-
-    def load_weights(self, folder: Path) -> None:
-        """Refused: the weights are the server's.
-
-        Raises:
-            ModelError: always.
-        """
-        raise ModelError(f"a server's model can't take over the weights of {folder}")
 
     async def _generate(
         self, requests: Sequence[Request], sampling: Sampling
@@ -169,11 +147,11 @@ class OpenAIEngine(InTurns):
             self._limit: self._config.max_tokens or request.max_tokens,
             **self._more,
         }
-        if self._heated:
+        if "temperature" in self._taken:
             fields["temperature"] = sampling.temperature
         if sampling.top_p < 1:
             fields["top_p"] = sampling.top_p
-        if self._seeded and sampling.temperature > 0:
+        if "seed" in self._taken and sampling.temperature > 0:
             fields["seed"] = request.key % _SEEDS
         return fields
 
@@ -182,15 +160,12 @@ class OpenAIEngine(InTurns):
         if "max_tokens" in fields and "max_completion_tokens" in refusal:
             self._limit = "max_completion_tokens"
             return True
-        if "temperature" in fields and "temperature" in refusal:
-            logger.warning("this server takes no temperature: it samples as it likes")
-            self._heated = False
-            return True
-        if "seed" in fields and "seed" in refusal:
-            if self._seeded:
-                logger.warning("this server takes no seed: its samples can't be repeated")
-            self._seeded = False
-            return True
+        for name in sorted({"temperature", "seed"} & fields.keys()):
+            if name in refusal:
+                if name in self._taken:
+                    logger.warning("this server takes no %s: it samples in its own way", name)
+                self._taken.discard(name)
+                return True
         return False
 
 
