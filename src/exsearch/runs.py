@@ -12,9 +12,10 @@ import fcntl
 import glob
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -185,6 +186,15 @@ def _cut_torn_line(file: Any) -> None:
         return
     file.seek(0)
     file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def finite(value: Any) -> Any:
+    """Plain values with NaN and infinities as None: JSON has no word for them."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:

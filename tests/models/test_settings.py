@@ -130,8 +130,8 @@ def test_a_model_that_says_nothing_has_the_defaults(name: str):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"max_step": 3}, "json: method: unknown key max_step; did you mean max_steps"),
-        ({"max_steps": "few"}, r"json: method: max_steps: .*, got 'few'"),
+        ({"max_step": 3}, "json: unknown key method.max_step; did you mean method.max_steps"),
+        ({"max_steps": "few"}, r"json: method.max_steps: .*, got 'few'"),
         ({"max_steps": -1}, "json: method: max_steps is -1, expected 0 or more"),
         ({"name": "sercher"}, "no method 'sercher'; did you mean searcher"),
         ({"name": "rag", "max_steps": 3}, "unknown key method.max_steps; known: passages, "),

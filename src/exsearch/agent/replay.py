@@ -12,7 +12,13 @@ from exsearch.agent.episode import Episode, begin
 from exsearch.agent.examples import WorkedExamples
 from exsearch.engines.base import ChatTokenizer, Message
 from exsearch.methods.base import Answer, Ask, Method
-from exsearch.methods.format import Search, render_record, render_select, render_thought
+from exsearch.methods.format import (
+    Search,
+    one_line,
+    render_record,
+    render_select,
+    render_thought,
+)
 from exsearch.records import Call, CallKind, Question, Step, Trajectory
 
 _THOUGHTS = (CallKind.THINK, CallKind.ANSWER)
@@ -107,6 +113,11 @@ def _replayed(
             calls.append((episode.ask, _reply(episode.ask, step, answer)))
             _say(episode, calls[-1][1])
         elif step is not None:
+            if episode.look and len(step.passages) > episode.look.k:
+                raise UnreplayableError(
+                    f"method {method.name} searches otherwise than the step {step.query!r}: for at "
+                    f"most {episode.look.k} passages"
+                )
             episode.found(step.passages)
         else:
             raise UnreplayableError(f"method {method.name} searches more often than the steps")
@@ -115,14 +126,15 @@ def _replayed(
     for made, given in zip(episode.steps, steps, strict=True):
         if _outline(made) != _outline(given):
             raise UnreplayableError(
-                f"method {method.name} selects or records otherwise than the step {given.query!r}"
+                f"method {method.name} goes on otherwise than the step {given.query!r}"
             )
     return episode.trajectory(), calls
 
 
 def _outline(step: Step) -> tuple[object, ...]:
     """What a step came to; its texts may have been tidied."""
-    return step.selected_ids, step.evidence and step.evidence.passage_ids
+    noted = step.evidence and step.evidence.passage_ids
+    return one_line(step.query), step.selected_ids, noted
 
 
 def _reply(ask: Ask, step: Step | None, answer: str) -> str:

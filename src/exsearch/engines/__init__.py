@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 from exsearch import plugins
 from exsearch.engines.base import Engine
 from exsearch.engines.config import ModelConfig
+from exsearch.engines.server.config import EndpointConfig
 from exsearch.errors import ConfigError, MissingExtraError
 from exsearch.models.embedded import EMBEDDED_MODEL
 from exsearch.models.settings import model_settings
@@ -98,11 +99,8 @@ def check_engine(config: ModelConfig, *, to_train: bool = False) -> EngineKind:
         )
     if kind.options is not None:
         _check_options(config, kind.options)
-    if kind.has_server and not config.base_url:
-        raise ConfigError(
-            f"engine {config.engine} needs the server's address: --base-url "
-            "http://localhost:8000/v1 (model.base_url)"
-        )
+    if kind.has_server:
+        EndpointConfig(config.base_url or "", config.name, config.api_key_env)  # refuses the rest
     if config.base_url is not None and not kind.has_server:
         raise ConfigError(
             f"--base-url (model.base_url) is for engine openai, not {config.engine}: add --engine "

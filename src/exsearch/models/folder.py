@@ -14,18 +14,11 @@ from typing import Any
 from safetensors import safe_open
 from transformers import AutoConfig, GenerationConfig
 
+# What decides which tensors a model has.
 _SHAPE = (
-    "model_type",
-    "architectures",
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "tie_word_embeddings",
-)
+    "model_type", "architectures", "vocab_size", "hidden_size", "intermediate_size", "head_dim",
+    "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "tie_word_embeddings",
+)  # fmt: skip
 
 
 @contextlib.contextmanager

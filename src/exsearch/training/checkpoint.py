@@ -64,14 +64,12 @@ def _check_adapter(folder: Path, config: MStepConfig) -> None:
     if not config.lora_rank:
         raise ModelError(f"{folder} is an adapter: set lora_rank, or merge it first")
     own = json.loads((folder / ADAPTER_FILE).read_text())
-    for name, asked, has in (
-        ("lora_rank", config.lora_rank, own.get("r")),
-        ("lora_alpha", config.lora_alpha, own.get("lora_alpha")),
-    ):
-        if asked != has:
+    has = {"lora_rank": own.get("r"), "lora_alpha": own.get("lora_alpha")}
+    for name, value in has.items():
+        if getattr(config, name) != value:
             raise ModelError(
-                f"{folder}: an adapter with {name} {has} is trained on as it is: set {name} to "
-                f"that instead of {asked}, or merge it first"
+                f"{folder}: an adapter with {name} {value} is trained on as it is: set {name} to "
+                f"that instead of {getattr(config, name)}, or merge it first"
             )
 
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from pathlib import Path
 from typing import Any
 
-from exsearch.runs import append_jsonl, read_jsonl
+from exsearch.runs import append_jsonl, finite, read_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class Journal:
         if self._key(entry) in self._events:
             return
         entry["time"] = round(time.time(), 3)
-        append_jsonl(self.file, [json.dumps(_finite(entry), allow_nan=False)])
+        append_jsonl(self.file, [json.dumps(finite(entry), allow_nan=False)])
         self._events[self._key(entry)] = entry
         if step is None:
             logger.info("%s: %s: %s", stage, event, values)
@@ -42,12 +41,3 @@ class Journal:
     @staticmethod
     def _key(entry: dict[str, Any]) -> tuple[str, str, int | None]:
         return entry["stage"], entry["event"], entry.get("step")
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinities as null: JSON has no word for them."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

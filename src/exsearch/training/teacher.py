@@ -82,16 +82,26 @@ def teach(
     for trajectory in read_trajectories(file) if file.exists() else ():
         if trajectory.question.id in by_id:
             take(trajectory)
-    if missing() > 0:
-        todo = iter([q for q in questions if q.id not in made])
-        for trajectory in _answers(todo, config, open_teacher(), retriever, method, seed, missing):
-            append_jsonl(file, to_lines([trajectory]))
-            take(trajectory)
+    refusal = ""
+    todo = [q for q in questions if q.id not in made]
+    if todo and missing() > 0:
+        engine = open_teacher()
+        for ended in _answers(iter(todo), config, engine, retriever, method, seed, missing):
+            # All of them before one is counted: an interrupt then loses nothing.
+            if finished := [t for t in ended if not t.stop_reason.is_error]:
+                append_jsonl(file, to_lines(finished))
+            for trajectory in ended:
+                take(trajectory)
+                if trajectory.stop_reason is StopReason.RETRIEVER_ERROR:
+                    raise RetrieverError(trajectory.error)
+                refusal = trajectory.error or ""
     left_out: dict[str, list[str]] = {}
     for question in questions:
         if isinstance(reason := made.get(question.id), str):
             left_out.setdefault(reason, []).append(question.id)
     items = [m for q in questions if not isinstance(m := made.get(q.id, ""), str)]
+    if refusal and not items:
+        raise EngineError(refusal)
     return WarmUpData(items[:examples], left_out)
 
 
@@ -103,7 +113,7 @@ def _answers(
     method: Method,
     seed: int,
     missing: Callable[[], int],
-) -> Iterator[Trajectory]:
+) -> Iterator[list[Trajectory]]:
     """The teacher's trajectories as they end, until none is missing or no question is left."""
     refused: list[str] = []  # since the last question that was not refused
     temperature = 1.0 if config.temperature is None else config.temperature
@@ -117,18 +127,12 @@ def _answers(
                 runner.add(begin(question, method, engine.tokenizer))
             if not len(runner):
                 break
-            for trajectory in runner.step().values():
-                if trajectory.stop_reason is StopReason.RETRIEVER_ERROR:
-                    raise RetrieverError(trajectory.error)
-                if trajectory.stop_reason is StopReason.ENGINE_ERROR:
-                    refused.append(trajectory.error or "")
-                else:
-                    refused = []
-                    yield trajectory
+            ended = list(runner.step().values())
+            yield ended
+            for trajectory in ended:
+                refused = [*refused, trajectory.error] if trajectory.error else []
             if len(refused) >= _REFUSALS_IN_A_ROW:
                 raise EngineError(refused[-1])
-    if refused and missing():
-        raise EngineError(refused[-1])
 
 
 def _example(

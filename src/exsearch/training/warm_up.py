@@ -150,6 +150,8 @@ def _steps(
     steps: list[Step] = []
     for hop in plan:
         query = _fill(hop.question, short)
+        if not query:  # a search server may refuse it, and would end the work
+            return "does not read back"
         short.append(hop.answer_short or hop.answer)
         passages = tuple(retriever.search([query], method.passages)[0])
         support = _support(hop, passages, method.passage_words)

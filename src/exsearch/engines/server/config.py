@@ -51,7 +51,7 @@ class EndpointConfig:
     # Without annotations, so that they are no fields: what messages call the model and where they
     # send a reader who is to change something.
     role = "model"
-    settings = "--base-url, --model and --api-key-env, or [model]"
+    settings = "--base-url http://HOST:PORT/v1, --model and --api-key-env, or [model]"
 
     def __post_init__(self) -> None:
         if not self.model:

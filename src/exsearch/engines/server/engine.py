@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _REFUSALS = 5  # before the first answer: then it is not the requests, it is the settings
 _SEEDS = 2**31
+_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 class OpenAIEngine(InTurns):
@@ -143,10 +144,9 @@ class OpenAIEngine(InTurns):
         return Generation((*ids, self.tokenizer.end_id), (), (), "stop")
 
     def _fields(self, request: Request, sampling: Sampling) -> dict[str, Any]:
-        fields: dict[str, Any] = {
-            self._limit: self._config.max_tokens or request.max_tokens,
-            **self._more,
-        }
+        fields: dict[str, Any] = dict(self._more)
+        if not any(name in self._config.extra for name in _LIMITS):  # else it is set there
+            fields[self._limit] = self._config.max_tokens or request.max_tokens
         if "temperature" in self._taken:
             fields["temperature"] = sampling.temperature
         if sampling.top_p < 1:
