@@ -21,12 +21,22 @@ Config = TypeVar("Config")
 
 
 def renamed(was: str, **options: Any) -> Any:
-    """A dataclass field that files of before call `was`; `options` are `dataclasses.field`'s."""
+    """A dataclass field that has had another name, under which it is still read.
+
+    Args:
+        was: The other name.
+        options: More arguments of `dataclasses.field`.
+    """
     return dataclasses.field(metadata={"was": was}, **options)
 
 
 def load_config(config_type: type[Config], file: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a TOML file into `config_type`, then apply `key.sub=value` overrides.
+    """Read a TOML file as a dataclass.
+
+    Args:
+        config_type: The dataclass that the file's keys are fields of.
+        file: The TOML file.
+        overrides: Values that replace the file's, each as `key.sub=value`.
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key (with the nearest one), a wrong value.
@@ -49,16 +59,16 @@ def load_config(config_type: type[Config], file: Path, overrides: Sequence[str] 
 def parse_config(
     config_type: type[Config], values: Mapping[str, Any], *, place: str = "", prefix: str = ""
 ) -> Config:
-    """Plain values as `config_type`.
+    """A dataclass from plain values.
 
     Args:
-        config_type: A dataclass.
-        values: What its fields are to hold.
-        place: Where the values stand, for messages.
-        prefix: The section that they are, with its dot.
+        config_type: The dataclass.
+        values: The values of its fields by name; sections are mappings.
+        place: The file that the values come from, for messages; empty where it is none.
+        prefix: The section that the values stand in, with its dot, such as `method.`, for messages.
 
     Raises:
-        ConfigError: an unknown key or a value of the wrong type, with its place.
+        ConfigError: an unknown key or an unusable value; the message names file, section and key.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -79,7 +89,7 @@ def parse_config(
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """A config as plain JSON values; infinities as text."""
+    """A config as plain JSON values; infinities and NaN become the texts `inf`, `-inf`, `nan`."""
     from pydantic import TypeAdapter
 
     return json.loads(
@@ -89,10 +99,14 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def check_least(config: Any, **least: float) -> None:
-    """That settings are not below what makes sense.
+    """Make sure that settings are not below what makes sense.
+
+    Args:
+        config: The object whose settings are checked.
+        least: The smallest allowed value for each setting, by the setting's name.
 
     Raises:
-        ValueError: one is; names it.
+        ValueError: a setting is below; the message names it.
     """
     for name, value in least.items():
         if not getattr(config, name) >= value:
@@ -100,10 +114,14 @@ def check_least(config: Any, **least: float) -> None:
 
 
 def check_share(config: Any, *names: str) -> None:
-    """That settings are shares, from 0 to 1.
+    """Make sure that settings are shares, from 0 to 1.
+
+    Args:
+        config: The object whose settings are checked.
+        names: The names of the settings.
 
     Raises:
-        ValueError: one is not; names it.
+        ValueError: a setting is no share; the message names it.
     """
     for name in names:
         if not 0 <= getattr(config, name) <= 1:
@@ -111,7 +129,13 @@ def check_share(config: Any, *names: str) -> None:
 
 
 def first_difference(old: Any, new: Any, key: str = "") -> str | None:
-    """The first key whose value differs between two plain configs, with both; None if equal."""
+    """The first key whose value differs between two plain configs, as a text; None if equal.
+
+    Args:
+        old: The values of before.
+        new: The values of now.
+        key: The key under which both stand, for the text.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*old, *(n for n in new if n not in old)]:
             place = f"{key}.{name}" if key else name
@@ -128,10 +152,16 @@ def set_value(
     option: str = "--set",
     example: str = "m_step.learning_rate=1e-5",
 ) -> None:
-    """Put what a command line's `key.sub=value` says into plain values; the value is TOML or text.
+    """Put what `key.sub=value` says into plain values.
+
+    Args:
+        values: The plain values, which are changed in place.
+        override: The text `key.sub=value`; the value is read as TOML, or else taken as text.
+        option: The option of the command line that it came from, for messages.
+        example: A right value for this option, for messages.
 
     Raises:
-        ConfigError: not of this form, or below a key that is a value.
+        ConfigError: the text is not of this form, or the key stands below a value.
     """
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
@@ -149,7 +179,7 @@ def set_value(
 
 
 def _current(config_type: Any, values: Any, place: str, prefix: str) -> Any:
-    """The values under today's names, all of them known."""
+    """The values with old names replaced by today's; an unknown name is a ConfigError."""
     if not (dataclasses.is_dataclass(config_type) and isinstance(values, Mapping)):
         return values
     fields = {field.name: field for field in dataclasses.fields(config_type)}

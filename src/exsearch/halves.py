@@ -1,4 +1,7 @@
-"""A batch that fails is tried again by halves, so that only the culprits fail."""
+"""A batch that fails is tried again by halves, so that only the culprits fail.
+
+It knows neither what the items are nor why they fail.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ def by_halves(
     """What `work` gives for each item, in their order; the error for an item that fails alone.
 
     Args:
-        work: Takes some of the items and gives one result each, or raises for all of them.
-        items: Any number.
-        failure: The errors that are caught.
+        work: A function that gives one result for each of some items, or raises for all of them.
+        items: The items; where there are none, `work` is not called.
+        failure: The kind of error that is caught; any other ends the whole call.
     """
     if not items:
         return []

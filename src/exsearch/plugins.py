@@ -20,11 +20,12 @@ def find(table: Mapping[str, Any], name: str, noun: str) -> Any:
 
     Args:
         table: The built-in parts by name, each as it is or as `"module:attribute"`.
-        name: What is wanted.
-        noun: What kind of part, in the singular; it names the group of entry points.
+        name: The name of the wanted part.
+        noun: The kind of part in the singular, such as `method`; it names the group of entry
+            points.
 
     Raises:
-        ConfigError: there is none; names the nearest one.
+        ConfigError: no part has this name; the message says which name is nearest.
     """
     if name in table:
         if not isinstance(table[name], str):
@@ -41,12 +42,12 @@ def find(table: Mapping[str, Any], name: str, noun: str) -> Any:
 
 
 def find_all(table: Mapping[str, Any], noun: str) -> list[Any]:
-    """All parts of a kind, the built-in ones first."""
+    """All parts of the kind that `noun` names, the built-in ones of `table` first."""
     return [find(table, name, noun) for name in names(table, noun)]
 
 
 def names(table: Mapping[str, Any], noun: str) -> list[str]:
-    """The names of all parts of a kind, the built-in ones first."""
+    """The names of all parts of the kind that `noun` names, the built-in ones first."""
     return [*table, *(name for name in _added(noun) if name not in table)]
 
 

@@ -5,8 +5,6 @@ Bars stand on standard error. What is counted is decided where the work is done.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 
@@ -20,24 +18,22 @@ class Bars:
     def __init__(self, shown: bool = True):
         self.shown = shown
 
-    @contextlib.contextmanager
-    def open(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Any]:
-        """A bar with `update(count)`, as tqdm's.
+    def open(self, name: str, total: int | None, unit: str, done: int = 0) -> Any:
+        """A tqdm bar, to be entered as a context; `update(count)` moves it on.
 
         Args:
-            name: What is being done.
-            total: How much there is to do; None where that shows only later.
-            unit: What is counted, in the singular.
-            done: How much was done before.
+            name: What is being done, shown before the bar.
+            total: The number of units there are to do; None where that shows only later.
+            unit: The name of what is counted, in the singular.
+            done: The number of units that an earlier call has done.
         """
         from tqdm import tqdm
 
-        with tqdm(
+        return tqdm(
             total=total,
             desc=name,
             unit=f" {unit}",
             initial=done,
             disable=not self.shown,
             mininterval=1,
-        ) as bar:
-            yield bar
+        )

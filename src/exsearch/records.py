@@ -54,7 +54,14 @@ class CallKind(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of the corpus, named by id. `score` is the retriever's, where it came from one."""
+    """A piece of the corpus.
+
+    Attributes:
+        id: The passage's id, unique in its corpus.
+        title: The title; empty where there is none.
+        text: The text.
+        score: The score by which a search found it, higher is better; None outside a search.
+    """
 
     id: str
     title: str
@@ -64,7 +71,14 @@ class Passage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Hop:
-    """One sub-question of an annotated decomposition, with `#n` for the answer of hop n."""
+    """One sub-question of an annotated decomposition.
+
+    Attributes:
+        question: The sub-question; `#n` stands for the `answer_short` of hop n, from 1.
+        answer: The answer, which may be a sentence.
+        answer_short: The answer in a few words; None where `answer` is short itself.
+        support_id: The id of the passage that holds the answer; None where it is not known.
+    """
 
     question: str
     answer: str
@@ -74,7 +88,16 @@ class Hop:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """A question with its gold answers (none where they are not known)."""
+    """A question with its gold answers.
+
+    Attributes:
+        id: The question's id, unique in its file.
+        question: The text of the question.
+        answers: The accepted answers, the preferred one first; empty where they are not known.
+        supporting: The ids of the passages that hold what is needed; empty where not known.
+        decomposition: The annotated hops, in their order; empty where there are none.
+        dataset: The name of the data set; `nq` and `nq-open` mark single-hop questions.
+    """
 
     id: str
     question: str
@@ -91,7 +114,12 @@ class Question:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a record call wrote, and the passages it named as its source."""
+    """A fact that a record call wrote.
+
+    Attributes:
+        text: The fact, on one line.
+        passage_ids: The ids of the passages that the record named as its source.
+    """
 
     text: str
     passage_ids: tuple[str, ...]
@@ -99,9 +127,14 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """One think-search-record cycle. `evidence` is None where nothing in the passages helped.
+    """One search: what was asked, what was found, and what was kept of it.
 
-    `selected_ids` is None where the select action is off.
+    Attributes:
+        query: The sub-query.
+        passages: The passages that were found, best first.
+        selected_ids: The ids of the passages that the model selected, best first; None where the
+            select action is off.
+        evidence: The fact that was recorded; None where nothing in the passages helped.
     """
 
     query: str
@@ -122,10 +155,18 @@ class Step:
 class Call:
     """One model call: exactly the token ids that the engine saw and those it sampled.
 
-    `log_probs` are at the sampling weights, temperature 1, no truncation; `proposal_log_probs` are
-    those of the distribution that was drawn from (`method.md`, E-step). Both have one value an
-    output token, natural logarithm; both are empty for calls that were not sampled (warm-up). All
-    four are empty where the engine gives no ids, so that nothing can be learned from the call.
+    Both lists of log-probs have one value an output token, natural logarithm, and are empty for
+    calls that were not sampled (warm-up). All four lists are empty where the engine gives no ids,
+    so that nothing can be learned from the call.
+
+    Attributes:
+        kind: What the call was for.
+        prompt_ids: The token ids of the prompt, a forced frame included.
+        output_ids: The token ids that were sampled, the end token included where it was reached.
+        log_probs: log p of each output token under the sampling weights, at temperature 1 and
+            without truncation (`method.md`, E-step).
+        proposal_log_probs: log q of each output token under the distribution that it was drawn
+            from (`method.md`, E-step).
     """
 
     kind: CallKind
@@ -137,25 +178,51 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One way from a question to an answer: z and what followed it.
+    """One way from a question to an answer: z and what followed it (`method.md`, The model).
 
     Attributes:
-        question: What was asked.
+        question: The question that was asked.
         steps: The searches, in their order.
         calls: The model calls, in their order.
-        answer: What was answered; empty where no answer was reached.
-        stop_reason: Why it ended.
-        iteration: Which weights sampled it.
-        sample: Its number among the samples of the question, from 0.
+        answer: The answer that was given; empty where none was reached.
+        stop_reason: Why the trajectory ended.
+        iteration: The number of the iteration that sampled it, from 1; 0 outside of training.
+        sample: The trajectory's number among the samples of its question, from 0.
         answer_start: The index in the last call's `output_ids` at which the sampled answer begins:
             0 where the answer frame was forced, None without ids or without an answer.
-        malformed: What was wrong with a malformed generation.
-        retries: Generations that were malformed and sampled anew (never in an E-step).
-        error: The message of a failed search or engine call.
-        seconds: Seconds from the start of its rollout until it ended.
+        malformed: What was wrong with a malformed generation; None where none was.
+        retries: The number of malformed generations that were sampled anew; 0 in an E-step.
+        error: The message of a failed search or engine call; None where none failed.
+        seconds: Seconds from the start of the rollout to the end of this trajectory.
         method: The name of the method that made it (`methods.METHODS`).
-        truncated_sampling: True where its tokens were drawn from a distribution that leaves some
-            out (`top_p` below 1, or greedy): its weight is then approximate.
+        truncated_sampling: True where the tokens were drawn from a distribution that leaves some
+            out (`top_p` below 1, or greedy): the importance weight is then approximate.
+
+    Example:
+        A question, one search that found one passage, and the answer. Id 2 ends a reply; ids 40 and
+        41 spell the frame `Answer:`, so the answer begins at index 2 of the last call.
+
+        >>> passage = Passage("p1", "Ada Fenn", "She was born in Quillmoor.", score=2.25)
+        >>> evidence = Evidence("Ada Fenn was born in Quillmoor.", passage_ids=("p1",))
+        >>> search = (-0.5, -0.25, -0.125)  # log p of each token of "Search: Ada Fenn birthplace"
+        >>> record = (-1.5, -0.5)  # of "[1] Ada Fenn was born in Quillmoor."
+        >>> answer = (-0.5, 0.0, -0.75, 0.0)  # of "Answer: Quillmoor"
+        >>> trajectory = Trajectory(
+        ...     question=Question("q7", "Where was Ada Fenn born?", answers=("Quillmoor",)),
+        ...     steps=(Step("Ada Fenn birthplace", (passage,), evidence=evidence),),
+        ...     calls=(
+        ...         Call(CallKind.THINK, (1, 20, 21), (30, 31, 2), search, search),
+        ...         Call(CallKind.RECORD, (1, 22), (32, 2), record, record),
+        ...         Call(CallKind.THINK, (1, 20, 32), (40, 41, 50, 2), answer, answer),
+        ...     ),
+        ...     answer="Quillmoor",
+        ...     stop_reason=StopReason.ANSWERED,
+        ...     iteration=1,
+        ...     answer_start=2,
+        ...     seconds=3.5,
+        ... )
+        >>> trajectory.id, trajectory.latent_log_prob, trajectory.has_exact_weight
+        ('q7#0', -3.375, True)
     """
 
     question: Question
@@ -231,7 +298,7 @@ class Trajectory:
 
     @property
     def latent_calls(self) -> tuple[tuple[Call, int], ...]:
-        """The calls with the number of their output tokens that belong to z (not to the answer)."""
+        """Each call with how many of its output tokens belong to z; the rest is the answer."""
         last = len(self.calls) - 1
         return tuple(
             (
@@ -245,12 +312,16 @@ class Trajectory:
 
     @property
     def latent_log_prob(self) -> float:
-        """Log p(z|x) of the sampled thoughts, stop decision and records; 0 for an unsampled one."""
+        """Log p(z|x) under the sampling weights, in nats; 0 where it was not sampled.
+
+        z is all thoughts, selections and records, and the decision to stop (`method.md`, The
+        model).
+        """
         return math.fsum(lp for call, n in self.latent_calls for lp in call.log_probs[:n])
 
     @property
     def latent_proposal_log_prob(self) -> float:
-        """Log q(z|x) under the distribution that z was drawn from; see `latent_log_prob`."""
+        """Log q(z|x) under the distribution that z was drawn from; 0 where it was not sampled."""
         return math.fsum(lp for call, n in self.latent_calls for lp in call.proposal_log_probs[:n])
 
 
@@ -258,9 +329,16 @@ class Trajectory:
 class WeightedTrajectory:
     """A trajectory with the likelihood of the gold answer after it and its importance weight.
 
-    `answer_log_probs` has a_kj = log p(y_j|x,z_k) for each accepted answer y_j (a sum over tokens,
-    end token included), `answer_ids` the very token ids that were scored and are trained on.
-    Both are empty where the trajectory never reached the answer: a_k is then -inf.
+    `answer_log_probs` and `answer_ids` have an item for each accepted answer that was scored. Both
+    are empty where the trajectory never reached the answer: a_k is then -inf.
+
+    Attributes:
+        trajectory: The trajectory z_k.
+        weight: The importance weight w_k (`method.md`, E-step).
+        answer_log_probs: a_kj = log p(y_j|x,z_k) of each accepted answer y_j in nats, a sum over
+            its tokens, end token included (`method.md`, E-step); a mean over them where
+            `e_step.length_normalized` is set.
+        answer_ids: The token ids of each y_j that were scored and are trained on.
     """
 
     trajectory: Trajectory
@@ -275,9 +353,9 @@ class WeightedTrajectory:
 
     @property
     def answer_shares(self) -> tuple[float, ...]:
-        """r_kj = softmax_j(a_kj): how the loss on the answer is shared by the accepted answers.
+        """r_kj = exp(a_kj - a_k): how the accepted answers share the loss (`method.md`, M-step).
 
-        All 0 where every a_kj is -inf: there is nothing to share.
+        All are 0 where every a_kj is -inf: there is nothing to share.
         """
         total = self.answer_log_prob
         if total == -math.inf:
@@ -312,6 +390,10 @@ def to_json(record: Any) -> str:
 
 def from_json(record_type: type[Record], line: str | bytes) -> Record:
     """The record in one line of JSON, also of an older schema version.
+
+    Args:
+        record_type: The class of the record.
+        line: The JSON, as `to_json` wrote it.
 
     Raises:
         ValueError: not JSON, a missing or mistyped field, or a schema version newer than this one.

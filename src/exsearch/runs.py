@@ -3,6 +3,12 @@
 Whole files are written beside, flushed and renamed; folders get a manifest last and count as
 complete only with it; JSON lines are appended and flushed, and a torn last line is cut off when the
 file is opened for writing again. It does not know what the files mean.
+
+Glossary:
+    manifest  The file of a folder that names every other one, with its size and its hash.
+    chunk     A fixed number of items, in their order, that are worked on together.
+    commit    A line of `<name>.chunks`, which says that a chunk is whole in `<name>.jsonl`.
+    torn      Written in part, because the process was killed.
 """
 
 from __future__ import annotations
@@ -41,7 +47,12 @@ def _sync(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a whole file so that a reader sees the old content or the new, never a part."""
+    """Write a whole file so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        data: The content; text is written as UTF-8.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as file:
@@ -134,8 +145,15 @@ def verify_folder(
 ) -> None:
     """Check a folder against its manifest.
 
+    Args:
+        path: The folder.
+        error: The type of the error that is raised.
+        hashes: True reads all files and compares their hashes; False compares sizes only.
+        remedy: What to do about a fault, put at the end of the message.
+
     Raises:
-        ExSearchError: of the given type, naming the first file that is missing or altered.
+        ExSearchError: an error of the given type, which names the first file that is missing or
+            altered.
     """
     hint = f"; {remedy}" if remedy else ""
     if not path.is_dir():
@@ -154,7 +172,7 @@ def verify_folder(
 def _read_manifest(
     path: Path, error: type[ExSearchError], hint: str
 ) -> list[tuple[Path, int, str]]:
-    """Place, size and SHA-256 of each file that a folder's manifest names."""
+    """Path, size in bytes and SHA-256 of each file that a folder's manifest names."""
     try:
         files = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
         return [
@@ -169,7 +187,12 @@ def _read_manifest(
 
 
 def append_jsonl(path: Path, lines: Iterable[str]) -> None:
-    """Append JSON lines and flush them to the disk. A torn last line is cut off first."""
+    """Append JSON lines and flush them to the disk; a torn last line is cut off first.
+
+    Args:
+        path: The file, which is made where it is missing.
+        lines: Texts of one line each, without the line break.
+    """
     with path.open("ab+") as file:
         _cut_torn_line(file)
         file.write("".join(line + "\n" for line in lines).encode())
@@ -198,7 +221,9 @@ def finite(value: Any) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """The objects of a JSON lines file; a torn last line (a write under way) is passed over.
+    """The values of a JSON lines file; a torn last line (a write under way) is passed over.
+
+    A file that is not there has none.
 
     Raises:
         RunError: a line that is not JSON, with its number.
@@ -223,12 +248,23 @@ def in_chunks(
 ) -> list[dict[str, Any]]:
     """Work through `items` in fixed chunks, each of which is committed whole or done anew.
 
-    `work` turns a chunk into JSON lines, appended to `file`, and facts about it, kept with the
-    commit in `<file>.chunks`. A killed run that calls this again passes over the committed chunks
-    and meets the others in the same composition, so that results are the same bits.
+    A killed run that calls this again passes over the committed chunks and meets the others in the
+    same composition, so that results are the same bits. The commits of `<name>.jsonl` stand beside
+    it in `<name>.chunks`.
+
+    Args:
+        items: All items; the same ones in the same order at every call.
+        size: The number of items in a chunk; the same at every call.
+        file: The JSON lines file that results are appended to.
+        work: A function that turns a chunk into JSON lines and facts about the chunk, which are
+            kept with the commit.
 
     Returns:
-        The facts of all chunks, earlier ones included.
+        The facts of all chunks, earlier ones included, each with `bytes`: the length of `file`
+        after the chunk.
+
+    Raises:
+        RunError: `file` is shorter than its commits say.
     """
     commits = file.with_suffix(".chunks")
     done = list(read_jsonl(commits))
@@ -250,7 +286,11 @@ def in_chunks(
 
 
 def committed(file: Path) -> int | None:
-    """Samples that earlier calls of `in_chunks` have committed; None where nothing was begun."""
+    """The number of samples that `in_chunks` has committed; None where no chunk was.
+
+    Args:
+        file: The file that `in_chunks` appends to; the facts of its chunks count `samples`.
+    """
     commits = file.with_suffix(".chunks")
     return sum(c["samples"] for c in read_jsonl(commits)) if commits.exists() else None
 
@@ -258,6 +298,10 @@ def committed(file: Path) -> int | None:
 @contextlib.contextmanager
 def locked(folder: Path, file: str = "") -> Iterator[None]:
     """Hold a run folder, or one file in it, for one process; the lock falls with the process.
+
+    Args:
+        folder: The folder, which is made where it is missing.
+        file: The name of the file in it; empty holds the whole folder.
 
     Raises:
         RunError: another process holds it.

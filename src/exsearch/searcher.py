@@ -33,7 +33,11 @@ from exsearch.retrievers.base import Retriever
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
-    """What a searcher found out about one question."""
+    """What a searcher found out about one question.
+
+    Attributes:
+        trajectory: All that was done: searches, evidence, calls and answer.
+    """
 
     trajectory: Trajectory
 
@@ -53,7 +57,7 @@ class Found:
         return self.trajectory.error if self.trajectory.stop_reason.is_error else None
 
     def or_raise(self) -> Found:
-        """The same, unless something failed.
+        """This object itself, unless something failed.
 
         Raises:
             RetrieverError: a search failed.
@@ -67,12 +71,19 @@ class Found:
 
 @dataclasses.dataclass(eq=False)
 class _Job:
-    """A question on its way, and who waits for it."""
+    """A question on its way, and who waits for it.
+
+    Attributes:
+        question: The question that is asked.
+        future: The future that gets what is found.
+        on_event: A function that is called with each of the question's events.
+        number: The number of its episode in the runner; None before it is there.
+    """
 
     question: Question
     future: Future[Found]
     on_event: OnEvent | None
-    number: int | None = None  # in the runner, once it is there
+    number: int | None = None
 
 
 class Searcher:
@@ -85,10 +96,11 @@ class Searcher:
         model: A name, a Hugging Face id, a folder, a finished run, or an open engine. An engine
             must not be used elsewhere while a question is under way.
         index: An index folder, an address, or an open retriever.
-        method: How questions are answered; by default as the model was trained.
-        sampling: Greedy by default.
+        method: How questions are answered; by default as the model was trained, and for an open
+            engine the searcher.
+        sampling: The distribution that tokens are drawn from; greedy by default.
         seed: Decides the sampling, with the question's text.
-        settings: For `load_engine`, where `model` is a name: device, batch_size, …
+        settings: Settings for `load_engine`, where `model` is no open engine: device, batch_size, …
 
     Raises:
         ExSearchError: the model or the index can't be opened.
@@ -136,9 +148,14 @@ class Searcher:
         """Ask a question without waiting; cancelling the future takes the question back.
 
         Args:
-            question: Its text.
-            on_event: Called with each of its events, on the thread that steps the runner: it must
-                be quick and not raise.
+            question: The text of the question.
+            on_event: A function that is called with each event of the question, on the thread that
+                steps the runner. It must be quick; where it raises, only this question fails.
+
+        Returns:
+            A future of what is found; a search or a call that failed is told in `Found.error`. The
+            future itself raises where the engine can't be run, where the searcher is closed
+            meanwhile, and what `on_event` raised.
 
         Raises:
             RuntimeError: the searcher is closed.
@@ -158,6 +175,9 @@ class Searcher:
     def ask(self, question: str) -> Found:
         """Answer one question.
 
+        Args:
+            question: The text of the question.
+
         Raises:
             RetrieverError: a search failed.
             EngineError: the model failed, or the question does not fit it.
@@ -169,6 +189,12 @@ class Searcher:
         """Answer questions side by side, which takes less time than one after the other.
 
         A question that fails does not lose the others: its `Found.error` says what failed.
+
+        Args:
+            questions: The texts of the questions.
+
+        Returns:
+            What was found, in the order of the questions.
 
         Raises:
             EngineError: the model can't be run at all.
@@ -182,13 +208,25 @@ class Searcher:
                 future.cancel()
 
     async def ask_async(self, question: str) -> Found:
-        """As `ask`, for asyncio; a cancelled task takes its question back."""
+        """Answer one question in asyncio; a cancelled task takes its question back.
+
+        Args:
+            question: The text of the question.
+
+        Raises:
+            RetrieverError: a search failed.
+            EngineError: the model failed, or the question does not fit it.
+            ModelServerError: the model's server can't be used.
+        """
         return (await asyncio.wrap_future(self.submit(question))).or_raise()
 
     def events(self, question: str) -> Iterator[Event]:
-        """What happens while a question is answered, as it happens; its `end` is the last.
+        """Answer one question and tell each event as it happens; the event `end` is the last.
 
         Who stops listening before the end takes the question back.
+
+        Args:
+            question: The text of the question.
 
         Raises:
             EngineError: the model can't be run at all.
@@ -206,7 +244,7 @@ class Searcher:
             future.cancel()
 
     def close(self) -> None:
-        """Take back what is under way and refuse what comes; whoever waits gets an error."""
+        """Take back what is under way and refuse further questions; whoever waits gets an error."""
         with self._lock:
             self._closed = True
             owner = self._owner
@@ -250,7 +288,7 @@ class Searcher:
                 _settle(job, error)
 
     def _take_in(self, runner: Runner, jobs: dict[int, _Job]) -> bool:
-        """Hand over what was asked or taken back since; false, once, where nothing is left."""
+        """Hand the runner what was asked and taken back since; false where nothing is left."""
         with self._lock:
             new, self._new = self._new, []
             cancelled, self._cancelled = self._cancelled, []
@@ -276,7 +314,7 @@ class Searcher:
 
 
 def _settle(job: _Job, result: Found | BaseException) -> None:
-    """Give whoever waits what there is, unless the question was taken back."""
+    """Give whoever waits the result or the error, unless the question was taken back."""
     with contextlib.suppress(InvalidStateError):
         if isinstance(result, Found):
             job.future.set_result(result)

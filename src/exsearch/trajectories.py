@@ -15,12 +15,12 @@ from exsearch.records import Trajectory, WeightedTrajectory, from_json, to_json
 
 TRAJECTORIES_FILE = "trajectories.jsonl"  # its usual name in a folder of results
 
-Trace = Trajectory | WeightedTrajectory
+Trace = Trajectory | WeightedTrajectory  # what one line of such a file holds
 AnyTrace = TypeVar("AnyTrace", Trajectory, WeightedTrajectory, Trace)
 
 
 def trajectory_of(trace: Trace) -> Trajectory:
-    """The trajectory, without its weight where it has one."""
+    """The trajectory of a trace, without its weight where it has one."""
     return trace.trajectory if isinstance(trace, WeightedTrajectory) else trace
 
 
@@ -33,12 +33,15 @@ def by_question(traces: Iterable[AnyTrace]) -> list[list[AnyTrace]]:
 
 
 def to_lines(traces: Iterable[Trace]) -> Iterator[str]:
-    """One line of JSON each, without its end."""
+    """One line of JSON a trace, without the line break."""
     return map(to_json, traces)
 
 
 def read_traces(file: Path) -> Iterator[Trace]:
     """The traces of a file, one after the other.
+
+    Args:
+        file: JSON lines of trajectories or weighted ones.
 
     Raises:
         DataError: the file can't be read, or a line is no trajectory.
@@ -54,7 +57,11 @@ def read_traces(file: Path) -> Iterator[Trace]:
 
 
 def read_trajectories(file: Path) -> Iterator[Trajectory]:
-    """The same without weights; raises as `read_traces`."""
+    """The trajectories of a file, one after the other, without weights.
+
+    Raises:
+        DataError: the file can't be read, or a line is no trajectory.
+    """
     return map(trajectory_of, read_traces(file))
 
 
@@ -62,6 +69,9 @@ class WeightedFile(Sequence[WeightedTrajectory]):
     """The weighted trajectories of a file, each read when it is asked for.
 
     Only where its lines begin is held in memory, so more questions take hardly more of it.
+
+    Args:
+        file: JSON lines of weighted trajectories.
 
     Raises:
         DataError: no such file, or (when it is read) a line that is no weighted trajectory.

@@ -28,11 +28,15 @@ def begin(
     """A method's episode for one question, at its first move.
 
     Args:
-        question: What is asked.
-        method: Makes the plan.
+        question: The question to answer.
+        method: The method that makes the plan.
         tokenizer: The tokenizer of the model that is asked.
-        sample: The number among the samples of the question, from 0.
-        examples: Solved examples, shown before each new chat.
+        sample: The episode's number among the samples of its question, from 0.
+        examples: Solved questions, shown before each new chat; None shows none.
+
+    Returns:
+        The episode. What its plan does first stands in `ask`, in `look`, or, where the plan ended
+        at once, in `stop_reason`.
     """
     steps: list[Step] = []
     plan = method.plan(question, steps)
@@ -44,6 +48,25 @@ class Episode:
 
     Until `stop_reason` is set, either `ask` is, and the reply goes to `take`, or `look` is, and the
     passages go to `found`.
+
+    Attributes:
+        question: The question that is answered.
+        sample: The episode's number among the samples of its question, from 0.
+        method: The name of the method.
+        steps: The finished searches; the plan appends them.
+        tokenizer: The tokenizer of the model that is asked.
+        examples: Solved questions, shown before each new chat.
+        calls: The model calls so far, a malformed last one included until it is retracted.
+        ask: The call of the model that the plan waits for; None where it waits for none.
+        look: The search that the plan waits for; None where it waits for none.
+        stop_reason: Why the episode ended; None while it goes on.
+        answer: The answer; empty until there is one.
+        answer_start: The index in the last call's `output_ids` at which the answer begins; None
+            where there is no answer.
+        malformed: What was wrong with a malformed reply; None where none was.
+        error: The message of a failed search or call; None where none failed.
+        retries: The number of malformed replies that were taken back.
+        retrying: True where the next call repeats a malformed one.
     """
 
     def __init__(
@@ -73,9 +96,11 @@ class Episode:
         self._go_on(None)
 
     def prompt_ids(self, *, hinted: bool = False) -> tuple[int, ...]:
-        """The next call's prompt as it is recorded; `hinted` gives it as it is sampled from.
+        """The token ids of the next call's prompt; what is forced is part of them, without loss.
 
-        What is forced is part of it and so carries no loss.
+        Args:
+            hinted: True gives the prompt that is sampled from, with its hint; False gives the
+                prompt that is recorded.
         """
         assert self.ask is not None
         content = self.ask.prompt
@@ -89,7 +114,12 @@ class Episode:
         return (*ids, *self.tokenizer.encode(self.ask.forced)) if self.ask.forced else ids
 
     def take(self, call: Call, finished: bool) -> None:
-        """Take in a reply; `finished` is false where the token limit cut it off."""
+        """Take in a reply, and go on to the plan's next move.
+
+        Args:
+            call: The prompt as it is recorded, and the reply.
+            finished: False where the token limit cut the reply off, which ends the episode.
+        """
         assert self.ask is not None
         self.calls.append(call)
         self.retrying = False
@@ -110,7 +140,7 @@ class Episode:
         self._go_on(reply)
 
     def found(self, passages: Sequence[Passage]) -> None:
-        """Take in what the search returned."""
+        """Take in the passages that the search found, best first, and go on to the next move."""
         assert self.look is not None
         self._go_on(tuple(passages))
 
@@ -138,7 +168,12 @@ class Episode:
         self.retrying = True
 
     def fail(self, reason: StopReason, error: str) -> None:
-        """End the episode because a search or an engine call failed."""
+        """End the episode because a search or an engine call failed.
+
+        Args:
+            reason: The stop reason that is recorded.
+            error: The message of what failed.
+        """
         self.stop_reason, self.error = reason, error
         self.close()
 
@@ -150,11 +185,11 @@ class Episode:
     def trajectory(
         self, *, iteration: int = 0, seconds: float = 0.0, truncated: bool = False
     ) -> Trajectory:
-        """The finished trajectory; its calls carry no ids where those are no model's.
+        """The finished trajectory; its calls carry no ids where the tokenizer is no model's.
 
         Args:
-            iteration: Which weights sampled it.
-            seconds: How long it took.
+            iteration: The number of the iteration that sampled it, from 1; 0 outside of training.
+            seconds: Seconds from the start of the rollout to the end of this trajectory.
             truncated: Whether tokens were drawn from a distribution that leaves some out.
         """
         assert self.stop_reason is not None
@@ -179,7 +214,7 @@ class Episode:
 
 
 def _tokens_of(head: str, output_ids: Sequence[int], tokenizer: ChatTokenizer) -> int | None:
-    """How many ids spell the reply's beginning; None where a token straddles its end."""
+    """How many of the ids spell `head`; None where a token straddles its end."""
     if not head:
         return 0
     for n in range(1, len(output_ids)):
@@ -190,7 +225,13 @@ def _tokens_of(head: str, output_ids: Sequence[int], tokenizer: ChatTokenizer) -
 
 
 def answer_ids(answer: str, tokenizer: ChatTokenizer) -> tuple[int, ...]:
-    """The target of L_A and of a_k: the answer as it follows the frame, with the end token.
+    """The ids of an answer as it follows the frame, with the end token.
+
+    a_k scores these ids, and the M-step learns them (`method.md`, E-step and M-step).
+
+    Args:
+        answer: The answer as text.
+        tokenizer: The tokenizer of the model that scores and learns.
 
     Raises:
         ModelError: this tokenizer joins frame and answer, so the answer has no ids of its own.

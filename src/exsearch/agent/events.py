@@ -1,7 +1,8 @@
 """An event tells one thing that happened in an episode, as it happens.
 
 The events of an episode tell all of it: what each call wrote, what was searched and found, what was
-recorded, and how it ended. Progress displays, servers and pages read nothing else.
+recorded, and how it ended. Progress displays, servers and pages read nothing else. Events are told
+and not kept.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Event:
     Attributes:
         kind: What happened.
         episode: The number that `Runner.add` gave; no two episodes of a runner share it.
-        id: The trajectory's id; the same question asked twice at once has it twice.
+        id: The trajectory's id, `<question id>#<sample>`; where the same question is asked twice
+            at once, both episodes have it.
         at: Seconds since 1970.
         call: The number of the call (`begun`, `text`) among the episode's calls, from 0.
         action: What the call is for (`begun`, `text`).
@@ -59,7 +61,7 @@ OnEvent = Callable[[Event], None]
 
 
 def counting_ends(count: Callable[[int], object]) -> OnEvent:
-    """A listener that calls `count(1)` at each end, for a progress bar."""
+    """A listener that calls `count(1)` whenever an episode ends, for a progress bar."""
 
     def listen(event: Event) -> None:
         if event.kind is EventKind.END:

@@ -14,10 +14,14 @@ from exsearch.records import CallKind
 
 @dataclasses.dataclass(frozen=True)
 class WorkedExamples:
-    """Turns that show an untrained model the format, before the real prompt; by kind of call."""
+    """Turns that show an untrained model the format before the real prompt.
+
+    Attributes:
+        turns: For each kind of call the user and assistant turns that are shown, in their order.
+    """
 
     turns: Mapping[CallKind, tuple[Message, ...]] = dataclasses.field(default_factory=dict)
 
     def before(self, kind: CallKind, prompt: str) -> list[Message]:
-        """The chat of a fresh prompt of this kind."""
+        """The chat that a new prompt begins: the examples of its kind, then the prompt."""
         return [*self.turns.get(kind, ()), Message(role="user", content=prompt)]

@@ -1,7 +1,8 @@
 """A replay turns steps and an answer in text into the calls that a method would have made.
 
 The text is spelled in a given tokenizer's ids, without log-probs: nothing was sampled. So warm-up
-data, worked examples and a teacher's trajectories are written by the method itself.
+data, worked examples and a teacher's trajectories are written by the method itself. It asks no
+model and searches nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _THOUGHTS = (CallKind.THINK, CallKind.ANSWER)
 
 
 class UnreplayableError(ValueError):
-    """Steps that this method can't have made, or a text that does not read back."""
+    """A method can't have made these steps, or a text does not read back as what it says."""
 
 
 def replay(
@@ -40,12 +41,15 @@ def replay(
     """The trajectory in which a method makes these steps and gives this answer.
 
     Args:
-        question: What is asked.
-        steps: The searches with what they found and what was recorded.
-        answer: What is answered.
-        method: Says which calls that takes, and their prompts.
-        tokenizer: Spells them.
+        question: The question that is asked.
+        steps: The searches in their order, each with what it found and what was recorded.
+        answer: The answer that is given.
+        method: The method that makes the calls and their prompts.
+        tokenizer: The tokenizer whose ids the calls are written in.
         within_limits: Whether a text that takes more tokens than its call allows is refused.
+
+    Returns:
+        The trajectory, whose calls have no log-probs.
 
     Raises:
         UnreplayableError: the method, with its settings, can't have made these steps; or a text is
@@ -67,8 +71,8 @@ def worked_examples(
 
     Args:
         trajectories: Solved questions; their steps and answers are replayed.
-        method: The method that is asked.
-        tokenizer: Any.
+        method: The method that the model will be asked by.
+        tokenizer: Any tokenizer: the turns are text, which it only has to read back.
 
     Raises:
         UnreplayableError: a trajectory has no answer, or can't be replayed; or the method's prompts
@@ -103,7 +107,7 @@ def _turns(ask: Ask, reply: str) -> list[Message]:
 def _replayed(
     question: Question, steps: Sequence[Step], answer: str, method: Method, tokenizer: ChatTokenizer
 ) -> tuple[Trajectory, list[tuple[Ask, str]]]:
-    """The trajectory, and its calls as text."""
+    """The trajectory, and for each call what was asked and the reply as text."""
     episode = begin(question, method, tokenizer)
     calls: list[tuple[Ask, str]] = []
     while episode.stop_reason is None:
@@ -132,13 +136,13 @@ def _replayed(
 
 
 def _outline(step: Step) -> tuple[object, ...]:
-    """What a step came to; its texts may have been tidied."""
+    """What two equal steps have in common; the texts of evidence may have been tidied."""
     noted = step.evidence and step.evidence.passage_ids
     return one_line(step.query), step.selected_ids, noted
 
 
 def _reply(ask: Ask, step: Step | None, answer: str) -> str:
-    """What the model would have written."""
+    """The reply that the model would have written, after what is forced."""
     if ask.kind is CallKind.RECORD and step is not None:
         return render_record(step.evidence, step.shown)
     if ask.kind is CallKind.SELECT and step is not None:

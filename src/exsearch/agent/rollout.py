@@ -36,19 +36,20 @@ def rollout(
     """Sample trajectories, as many side by side as the engine can write.
 
     Args:
-        questions: What to answer; each is sampled `samples` times.
-        engine: Writes the tokens.
-        retriever: Answers the sub-queries, in batches.
-        samples: K. Sample numbers run from 0.
+        questions: The questions to answer; each is sampled `samples` times.
+        engine: The engine that writes the tokens.
+        retriever: The retriever that answers the sub-queries, in batches.
+        samples: K, the number of trajectories a question; samples are numbered from 0.
         method: How questions are answered; by default the searcher with its default settings.
         sampling: The distribution of tokens; by default the model's own.
         seed: Decides all randomness, with `iteration`, the question's id and the sample's number.
-        iteration: Which weights are in the engine; kept in the trajectory.
+        iteration: The number of the iteration that samples, from 1; 0 outside of training. It is
+            kept in the trajectories.
         retry_malformed: Sample a malformed generation once more. Never in an E-step: a retry
             changes the proposal, and the weights would no longer be right.
-        examples: Solved examples shown before each prompt.
-        on_finished: Called with the trajectories that have just ended.
-        on_event: Called with each event; see `Event`.
+        examples: Solved questions that are shown before each new chat; None shows none.
+        on_finished: A function that is called with the trajectories that have just ended.
+        on_event: A function that is called with each `Event`.
 
     Returns:
         `len(questions) * samples` trajectories, in the order of questions, then of samples.

@@ -3,6 +3,11 @@
 Episodes come at any time (`add`), go on together (`step`) and can be taken back (`cancel`). A bad
 generation or a failed search ends its own episode and leaves the others alone. A runner belongs to
 one thread; it neither weighs nor trains.
+
+Glossary:
+    episode  One trajectory under way. A runner gives each a number of its own.
+    ticket   The number that the engine's session gives a request while the request is under way.
+    row      One of the sequences that an engine writes side by side; `Engine.rows` of them.
 """
 
 from __future__ import annotations
@@ -35,34 +40,49 @@ _Found = Sequence[Passage] | RetrieverError
 
 @dataclasses.dataclass(eq=False)
 class _Entry:
-    """An episode in the runner's hands, and where it stands."""
+    """An episode in the runner's hands, and where it stands.
+
+    Attributes:
+        number: The number that `add` gave.
+        episode: The episode itself.
+        sampling: The distribution that its tokens are drawn from.
+        added: When it was added, in seconds of `time.perf_counter`.
+        ticket: The call under way in the engine's session; None where none is.
+        prompt_ids: The prompt of the call under way, as it will be recorded.
+        hinted: Whether the call under way sees more than its recorded prompt.
+        written: How many tokens of the call under way events have told of.
+        steps: How many finished steps events have told of.
+    """
 
     number: int
     episode: Episode
     sampling: Sampling
     added: float
-    ticket: int | None = None  # in the engine's session, while a call is under way
-    prompt_ids: tuple[int, ...] = ()  # of that call, as it will be recorded
-    hinted: bool = False  # whether that call sees more than its recorded prompt
-    written: int = 0  # tokens of that call that were told of
-    steps: int = 0  # finished steps that were told of
+    ticket: int | None = None
+    prompt_ids: tuple[int, ...] = ()
+    hinted: bool = False
+    written: int = 0
+    steps: int = 0
 
 
 class Runner:
     """Runs episodes over one engine and one retriever; leave it with `close`, or as a context.
 
-    A search has the time of one step of the engine, and is waited for after it: so it never depends
-    on who was faster which sequences share a batch, and with that the last bits of their floats.
+    A search runs beside one pass of the engine and is waited for after that pass. So it never
+    depends on who was faster which sequences share a batch, nor do the last bits of their floats.
 
     Args:
-        engine: Writes the tokens. Other work on it between two steps is fine, another session not.
-        retriever: Answers the queries, in batches, on a thread of the runner's own.
+        engine: The engine that writes the tokens. It may do other work between two steps, but must
+            not open another session.
+        retriever: The retriever that answers the queries, in batches, on a thread that the runner
+            starts.
         sampling: The distribution of tokens, where `add` names none; by default the model's own.
         seed: Decides all randomness, with `iteration`, the question's id and the sample's number.
-        iteration: Which weights are in the engine; kept in the trajectory.
+        iteration: The number of the iteration that samples, from 1; 0 outside of training. It is
+            kept in the trajectories.
         retry_malformed: Sample a malformed generation once more. Never in an E-step: a retry
             changes the proposal, and the weights would no longer be right.
-        on_event: Called with each event, from within `step`, `cancel` and `add`.
+        on_event: A function that is called with each event, from within `step` and `cancel`.
     """
 
     def __init__(
@@ -107,10 +127,14 @@ class Runner:
         return len(self._waiting) + len(self._open)
 
     def add(self, episode: Episode, sampling: Sampling | None = None) -> int:
-        """Take in an episode at its first move; its number. It begins with the next `step`.
+        """Take in an episode at its first move and return its number.
 
-        Only as many are open as the engine can write: the fewer are, the more of their prefixes
-        stay in its cache.
+        The episode waits until a `step` finds a free row: only as many are open as the engine can
+        write, so that more of their prefixes stay in its cache.
+
+        Args:
+            episode: The episode, as `begin` made it.
+            sampling: The distribution of its tokens; by default the runner's.
         """
         entry = _Entry(
             next(self._numbers), episode, sampling or self._sampling, time.perf_counter()
@@ -119,9 +143,12 @@ class Runner:
         return entry.number
 
     def cancel(self, number: int) -> bool:
-        """Take an episode back; false where it has ended already.
+        """Take an episode back; returns false where it has ended already.
 
-        Its row and cache are free at once, its search after the next step at the latest.
+        The engine is free of it at once, the search thread after the next step at the latest.
+
+        Args:
+            number: The number that `add` returned.
         """
         entry = self._waiting.pop(number, None) or self._open.pop(number, None)
         if entry is None:
@@ -136,11 +163,14 @@ class Runner:
         return True
 
     def step(self) -> dict[int, Trajectory]:
-        """Go on by one pass of the engine; the trajectories that ended, by number.
+        """Go on by one pass of the engine.
+
+        Returns:
+            The trajectories that ended, by the numbers of their episodes.
 
         Raises:
             EngineError: the engine could not be run, for any episode; the runner is over then.
-            ModelServerError: the model's server can't be used at all; the same.
+            ModelServerError: the model's server can't be used at all; the runner is over then.
         """
         room = max(0, self._engine.rows - len(self._open))
         for number in list(itertools.islice(self._waiting, room)):
@@ -178,7 +208,7 @@ class Runner:
         self._tell(entry, EventKind.BEGUN)
 
     def _write(self) -> None:
-        """One pass of the engine, and what it ended."""
+        """Run one pass of the engine and take in the replies that it completed."""
         if not self._session.busy:
             return
         replies = self._session.step()
@@ -213,7 +243,10 @@ class Runner:
     def _unhinted(
         self, replies: Sequence[tuple[int, Generation | EngineError]]
     ) -> Sequence[tuple[int, Generation | EngineError]]:
-        """The replies; what was drawn with a hint in view has its log p under the plain prompt."""
+        """The replies, those drawn with a hint in view with log p under the plain prompt.
+
+        `method.md`, "Around the method".
+        """
         done = list(replies)
         hinted = [
             (n, self._asked[ticket].prompt_ids, reply)
@@ -287,7 +320,7 @@ class Runner:
 
 
 def _look_up(looks: Sequence[Look], retriever: Retriever) -> list[_Found]:
-    """What each of them finds: one batch for all that want equally many passages."""
+    """What each look finds, in their order; looks for equally many passages share a batch."""
     found: dict[int, _Found] = {}
     for k in dict.fromkeys(look.k for look in looks):
         members = [n for n, look in enumerate(looks) if look.k == k]

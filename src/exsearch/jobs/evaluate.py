@@ -1,4 +1,7 @@
-"""An evaluation answers a file of questions into a folder and scores the answers."""
+"""An evaluation answers a file of questions into a folder and scores the answers.
+
+The figures themselves are `evaluation`'s. It trains nothing.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +45,15 @@ def evaluate(
     """Answer a file of questions into a folder and score the answers, or go on with that.
 
     Args:
-        asking: Who is asked what.
-        folder: Where to write.
-        rules: Whose rules the metrics follow.
-        temperature: Temperature of sampling; 0 is greedy.
+        asking: The questions, the model, the method and the index.
+        folder: The evaluation's folder.
+        rules: Whose rules the metrics follow where `kilt` and `hotpotqa` differ.
+        temperature: The temperature of sampling; 0 is greedy.
         retry_malformed: Sample a malformed generation once more.
-        examples: Where worked examples for an untrained model come from.
-        chunk: Questions answered side by side: with fewer it takes longer, but the progress bar
-            moves sooner.
-        bars: Shows how far it is.
+        examples: Where worked examples for an untrained model come from; None shows none.
+        chunk: The number of questions that are answered side by side and committed as one. Fewer
+            take longer, and less is done anew after a stop.
+        bars: Opens the progress bar; None shows one.
 
     Returns:
         The figures, as `evaluation.evaluate.evaluate` gives them.

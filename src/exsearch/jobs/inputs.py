@@ -1,6 +1,7 @@
 """The inputs of a job are who is asked what, how, over which passages; they are opened once.
 
-`identity` names them by content and not by path; where a job runs does not count.
+`identity` names them by content and not by path; where a job runs does not count. It loads no
+model.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from exsearch.runs import MANIFEST, sha256_file
 
 @dataclasses.dataclass(frozen=True)
 class Asking:
-    """Who is asked, how, over what.
+    """Which questions are put to which model, by which method, over which index.
 
     Attributes:
         questions: A question file, or `sample:test` and its like for the packaged ones.
@@ -50,7 +51,13 @@ class Asking:
 
 @dataclasses.dataclass(frozen=True)
 class ExampleSource:
-    """Where worked examples come from: the first `count` of a question file that give one."""
+    """Where worked examples for an untrained model come from.
+
+    Attributes:
+        count: The number of solved questions that are shown; 0 shows none.
+        file: A question file with decompositions, or `sample:train` and its like; the first
+            questions that give an example are taken.
+    """
 
     count: int = 0
     file: str = ""
@@ -58,12 +65,12 @@ class ExampleSource:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a job works on, open.
+    """The open inputs of a job.
 
     Attributes:
         questions: The questions that are asked.
-        retriever: What searches.
-        identity: What determines the answers, as plain values.
+        retriever: The retriever at the index.
+        identity: All that determines the answers, as plain values: hashes, names and settings.
     """
 
     questions: list[Question]
@@ -72,7 +79,10 @@ class Inputs:
 
 
 def open_inputs(asking: Asking) -> Inputs:
-    """Open and name what is asked; the model is named, not loaded.
+    """Open the questions and the retriever and name all inputs; the model is not loaded.
+
+    Args:
+        asking: The questions, the model, the method and the index.
 
     Raises:
         ExSearchError: a file, the index or a setting can't be used.
@@ -99,6 +109,12 @@ def solved_examples(
     source: ExampleSource, retriever: Retriever, engine: Engine, method: Method
 ) -> WorkedExamples | None:
     """Worked examples from a question file's decompositions; None where none are asked for.
+
+    Args:
+        source: The question file, and how many examples to take from it.
+        retriever: The retriever that answers the hops.
+        engine: The engine whose model is shown the examples.
+        method: The method that the model is asked by.
 
     Raises:
         ConfigError: the method has none, or the file gives too few.

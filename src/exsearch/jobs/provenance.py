@@ -28,14 +28,17 @@ def settle(
 ) -> None:
     """Write down what determines a job, or check that it is what was written down before.
 
+    A changed environment is only warned of.
+
     Args:
-        file: Where.
-        settings: What determines the job.
-        environment_file: Where it runs, beside it.
+        file: The file that holds what determines the job.
+        settings: All that determines the job, as plain values.
+        environment_file: The file that holds where the job ran: versions and machine.
         begun: False while there is no result yet; other settings may then take the old ones' place.
 
     Raises:
-        RunError: it is not; the message names the first difference.
+        RunError: the job was begun with other settings, of which the message names the first; or a
+            file is damaged.
     """
     if not (file.exists() and begun):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +62,7 @@ def settle(
 
 
 def environment() -> dict[str, Any]:
-    """Versions of what results depend on, and the machine in a few words."""
+    """The versions of packages that results depend on, and the machine in a few words."""
     names = ("exsearch", "torch", "transformers", "tokenizers", "accelerate", "peft", "bm25s")
     versions = {name: installed_version(name) for name in (*names, "numpy")}
     return {

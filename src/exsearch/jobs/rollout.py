@@ -1,4 +1,7 @@
-"""A rollout's job samples trajectories of a file of questions into a file, weighed."""
+"""A rollout's job samples trajectories of a file of questions into a file, weighed.
+
+Sampling and weighing are the E-step's. It trains nothing.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,13 @@ def rollout(
     are plain.
 
     Args:
-        asking: Who is asked what.
-        file: Where to write.
+        asking: The questions, the model, the method and the index.
+        file: The file of JSON lines to write; settings, environment and commits stand beside it.
         config: How trajectories are sampled and weighed.
-        bars: Shows how far it is.
+        bars: Opens the progress bar; None shows one.
 
     Returns:
-        Counts, and means over the weighed ones.
+        The figures of `rollout_figures`, and how many samples `failed`.
 
     Raises:
         RunError: the file was begun with other settings.
@@ -74,7 +77,17 @@ def rollout(
 
 
 def rollout_figures(file: Path) -> dict[str, Any]:
-    """Counts over a file of trajectories, with mean EM and weighted EM where answers are known."""
+    """Figures of a file of trajectories, weighed or plain.
+
+    Returns:
+        Counts: `questions`, `trajectories`, `weighed` ones, questions `with_signal` (whose weights
+        are not all 0) and `stop_reasons`. Shares from 0 to 1: `em`, the mean EM of the weighed
+        ones, and `weighted_em`, the mean over questions of EM weighted by w_k; each is None where
+        there is nothing to average.
+
+    Raises:
+        DataError: the file can't be read, or a line is no trajectory.
+    """
     groups: dict[str, list[tuple[float, float]]] = {}
     counts: Counter[str] = Counter()
     for trace in read_traces(file):

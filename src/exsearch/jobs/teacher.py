@@ -1,4 +1,7 @@
-"""The teacher's engine, and how a model is told that it teaches; what it teaches is elsewhere."""
+"""The teacher's engine, and how a model is told that it teaches.
+
+What becomes of the teacher's answers is in `training/teacher.py`.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,11 @@ def open_teacher(config: TeacherConfig) -> Engine:
 
     A model that was trained here with a system prompt of its own keeps it.
 
+    Args:
+        config: Which model teaches, and which engine runs it.
+
     Raises:
-        ExSearchError: it can't be opened.
+        ExSearchError: the engine or its model can't be opened.
     """
     if config.engine == "openai":
         from exsearch.engines.server.engine import OpenAIEngine

@@ -1,4 +1,7 @@
-"""A training run is a recipe carried out in a folder, to its end or on from where it stopped."""
+"""A training run is a recipe carried out in a folder, to its end or on from where it stopped.
+
+It opens what the recipe names and hands it to the loop; it samples and trains nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +36,13 @@ def train(
     """Run a recipe to its end, or on from where it stopped.
 
     Args:
-        recipe_file: TOML; its paths start at its own folder.
-        overrides: Values instead of the recipe's own, as `key.sub=value`.
-        out: The run's folder; by default `runs/<the recipe's name>`.
-        bars: Shows how far each stage is.
+        recipe_file: A recipe in TOML; the paths in it start at its own folder.
+        overrides: Values that replace the recipe's, each as `key.sub=value`.
+        out: The run's folder; None takes `runs/<the recipe's name>`.
+        bars: Opens the progress bars; None shows them.
 
     Returns:
-        The run's folder and what its `best.json` says.
+        The run's folder, and the content of its `best.json`.
 
     Raises:
         ExSearchError: whatever stands in the way, in one line.

@@ -29,7 +29,8 @@ def open_method(values: Mapping[str, Any] | None = None) -> Method:
     """The method that plain values describe: its `name`, and settings of its own.
 
     Args:
-        values: As in a recipe's `[method]`; without a name the searcher is meant.
+        values: The name and settings, as in a recipe's `[method]`; without a name the searcher is
+            meant.
 
     Raises:
         ConfigError: no such method, or a setting that it does not have or can't use.
@@ -64,6 +65,9 @@ MethodField = Annotated[Method, PlainValidator(_method_of), PlainSerializer(meth
 
 def method_settings(name: str) -> list[str]:
     """The names of a method's settings.
+
+    Args:
+        name: The method's name.
 
     Raises:
         ConfigError: no such method.

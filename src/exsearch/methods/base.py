@@ -40,7 +40,11 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Malformed:
-    """A reply that is none of what was asked for; `kind` is counted."""
+    """A reply that is none of what was asked for.
+
+    Attributes:
+        kind: What is wrong with it, in a word such as `no_action`; replies are counted by it.
+    """
 
     kind: str
 
@@ -54,11 +58,11 @@ class Ask:
         prompt: The user turn.
         parse: Reads the reply's text. It returns a `Malformed` for what it can't read, an `Answer`
             where the reply ends the question, and anything else for the plan to go on with.
-        max_tokens: Output tokens at most.
-        forced: What the reply is made to begin with.
-        hint: Text shown after the prompt while sampling. The recorded prompt is without it, so log
-            q is of what was sampled from, and log p is scored under the plain prompt (`method.md`,
-            "Around the method").
+        max_tokens: The most tokens that the reply may take.
+        forced: The words that the reply is made to begin with; empty where there are none.
+        hint: Text shown after the prompt while sampling; empty where there is none. The recorded
+            prompt is without it: log q is under the prompt with the hint, and log p is scored under
+            the plain one (`method.md`, "Around the method").
         goes_on: True continues the chat of the call before, as one growing sequence; False begins
             a new chat.
     """
@@ -74,7 +78,12 @@ class Ask:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Look:
-    """A search for at most `k` passages; the plan gets them as a tuple, best first."""
+    """A search; the plan gets the passages as a tuple, best first.
+
+    Attributes:
+        query: The sub-query.
+        k: The most passages that the search returns.
+    """
 
     query: str
     k: int
@@ -86,14 +95,22 @@ Found = tuple[Passage, ...]  # what a `Look` gives
 
 @runtime_checkable
 class Method(Protocol):
-    """One way to answer a question: a frozen dataclass whose fields are the method's settings."""
+    """One way to answer a question: a frozen dataclass whose fields are the method's settings.
 
-    name: ClassVar[str]  # in recipes, on the command line and in trajectories
+    Attributes:
+        name: The method's name in recipes, on the command line and in trajectories.
+    """
+
+    name: ClassVar[str]
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
-        """A new plan for this question; it appends each finished search to `steps`.
+        """A new plan for a question.
 
         The plan must be determined by the replies and passages that it is given, so that it can be
         replayed.
+
+        Args:
+            question: The question to answer.
+            steps: A list to which the plan appends each finished search.
         """
         ...

@@ -16,7 +16,7 @@ class DirectMethod:
     """Ask the question, and nothing else.
 
     Attributes:
-        answer_tokens: Tokens that the answer may take.
+        answer_tokens: The most tokens that the answer may take.
     """
 
     name: ClassVar[str] = "direct"
@@ -27,5 +27,5 @@ class DirectMethod:
         check_least(self, answer_tokens=1)
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
-        """See `Method.plan`."""
+        """Ask for the answer, and end with it."""
         return (yield ask_answer(answer_prompt(question.question, None, 0), self.answer_tokens))

@@ -46,7 +46,11 @@ _CONTROL = re.compile(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Search:
-    """A thought that asks for a search."""
+    """A thought that asks for a search.
+
+    Attributes:
+        query: The sub-query, on one line.
+    """
 
     query: str
 
@@ -63,7 +67,10 @@ def labels(passages: Sequence[Passage]) -> dict[str, str]:
 
 
 def think_prompt(question: str, steps: Sequence[Step]) -> str:
-    """The question and the evidence pool (`notes` context)."""
+    """The prompt of a thought: the question and a note for each step.
+
+    A note is the sub-query with its evidence, or with `NOTHING_FOUND`.
+    """
     notes = [f"{n}. {_note(step)}" for n, step in enumerate(steps, start=1)] or ["none"]
     return "\n".join([THINK_INSTRUCTION, f"Question: {one_line(question)}", "Notes:", *notes])
 
@@ -74,23 +81,35 @@ def _note(step: Step) -> str:
 
 
 def record_prompt(query: str, passages: Sequence[Passage], words: int) -> str:
-    """The sub-query and its passages, each cut to `words` words."""
+    """The prompt of a record: the sub-query and its passages, each cut to `words` words."""
     return "\n".join([RECORD_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages, words)])
 
 
 def select_prompt(query: str, passages: Sequence[Passage], words: int) -> str:
-    """The sub-query and its passages, for the select action."""
+    """The prompt of a choice: the sub-query and its passages, each cut to `words` words."""
     return "\n".join([SELECT_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages, words)])
 
 
 def answer_prompt(question: str, passages: Sequence[Passage] | None, words: int) -> str:
-    """The question alone, or after passages (none found: an empty sequence)."""
+    """The prompt of an answer, with passages or without.
+
+    Args:
+        question: The question to answer.
+        passages: The passages that a search found, which may be none; None without a search.
+        words: The number of words of each passage that are shown.
+    """
     frames = [] if passages is None else _frames(passages, words)
     return "\n".join([ANSWER_INSTRUCTION, *frames, f"Question: {one_line(question)}"])
 
 
 def ask_thought(prompt: str, max_tokens: int, *, goes_on: bool = False) -> Ask:
-    """Ask for a sub-query or the answer."""
+    """Ask for a sub-query or the answer.
+
+    Args:
+        prompt: The user turn.
+        max_tokens: The most tokens that the reply may take.
+        goes_on: True continues the chat of the call before.
+    """
     return Ask(CallKind.THINK, prompt, parse_thought, max_tokens, goes_on=goes_on)
 
 
@@ -101,13 +120,26 @@ def ask_answer(
     *,
     goes_on: bool = False,
 ) -> Ask:
-    """Ask for the answer, with its frame forced; the trajectory then ends for this reason."""
+    """Ask for the answer, with its frame forced.
+
+    Args:
+        prompt: The user turn.
+        max_tokens: The most tokens that the answer may take.
+        stop_reason: Why the trajectory ends with this answer.
+        goes_on: True continues the chat of the call before.
+    """
     parse = functools.partial(parse_forced_answer, stop_reason=stop_reason)
     return Ask(CallKind.ANSWER, prompt, parse, max_tokens, ANSWER_FRAME, goes_on=goes_on)
 
 
 def noted(query: str, found: Sequence[Passage], words: int) -> Step:
-    """A step whose evidence is the beginning of the best passage; None where none was found."""
+    """A step whose evidence is the beginning of the best passage.
+
+    Args:
+        query: The sub-query.
+        found: The passages that it found, best first; where there are none, there is no evidence.
+        words: The number of words of the passage that become evidence.
+    """
     evidence = [Evidence(shown_text(p, words), (p.id,)) for p in found[:1]]
     return Step(query, tuple(found), evidence=evidence[0] if evidence else None)
 
@@ -126,7 +158,7 @@ def _frames(passages: Sequence[Passage], words: int) -> list[str]:
 
 
 def render_thought(action: Search | Answer) -> str:
-    """What the model writes for an action."""
+    """The text that the model writes for an action, frame first."""
     if isinstance(action, Search):
         return f"{SEARCH_FRAME} {one_line(action.query)}"
     return f"{ANSWER_FRAME}{render_answer(action.text)}"
@@ -158,7 +190,7 @@ def parse_thought(text: str) -> Search | Answer | Malformed:
 def parse_forced_answer(
     text: str, stop_reason: StopReason = StopReason.ANSWERED
 ) -> Answer | Malformed:
-    """Read what followed a forced answer frame."""
+    """Read what followed a forced answer frame; more than one line is malformed."""
     text = text.strip()
     if not text or "\n" in text:
         return Malformed("several_lines" if text else "empty_answer")
@@ -166,7 +198,12 @@ def parse_forced_answer(
 
 
 def render_record(evidence: Evidence | None, passages: Sequence[Passage]) -> str:
-    """What the model writes for a piece of evidence over these passages."""
+    """The text that the model writes for a piece of evidence; None is `NOTHING_FOUND`.
+
+    Args:
+        evidence: A fact, with the ids of its passages.
+        passages: The passages that the prompt shows, in their order.
+    """
     if evidence is None:
         return NOTHING_FOUND
     label_of = {id_: label for label, id_ in labels(passages).items()}
@@ -175,7 +212,10 @@ def render_record(evidence: Evidence | None, passages: Sequence[Passage]) -> str
 
 
 def parse_record(text: str, passages: Sequence[Passage]) -> Evidence | Malformed | None:
-    """Read a record: None where nothing helped; a label that names no passage is malformed."""
+    """Read a record over the passages that its prompt shows; None where nothing helped.
+
+    A record without a label, or with one that names no passage, is malformed.
+    """
     text = text.strip()
     if not text:
         return Malformed("empty_record")
@@ -194,13 +234,18 @@ def parse_record(text: str, passages: Sequence[Passage]) -> Evidence | Malformed
 
 
 def render_select(selected_ids: Sequence[str], passages: Sequence[Passage]) -> str:
-    """What the model writes for a choice of passages."""
+    """The text that the model writes for a choice among the passages that its prompt shows."""
     label_of = {id_: label for label, id_ in labels(passages).items()}
     return " ".join(f"[{label_of[id_]}]" for id_ in selected_ids) or NONE_SELECTED
 
 
 def parse_select(text: str, passages: Sequence[Passage]) -> tuple[str, ...] | Malformed:
-    """Read a choice of passages as ids, best first; empty where none helps."""
+    """Read a choice among the passages that its prompt shows.
+
+    Returns:
+        The ids of the chosen passages, best first, empty where none helps. A label that names no
+        passage is malformed.
+    """
     text = text.strip()
     if text == NONE_SELECTED:
         return ()

@@ -16,9 +16,9 @@ class RagMethod:
     """Retrieve once, then read.
 
     Attributes:
-        passages: Passages that the search returns.
-        passage_words: Words of a passage that the model is shown.
-        answer_tokens: Tokens that the answer may take.
+        passages: The most passages that the search returns.
+        passage_words: The number of words of each passage that the model is shown.
+        answer_tokens: The most tokens that the answer may take.
     """
 
     name: ClassVar[str] = "rag"
@@ -31,7 +31,7 @@ class RagMethod:
         check_least(self, passages=1, passage_words=1, answer_tokens=1)
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
-        """See `Method.plan`."""
+        """Search for the question itself, then ask for the answer."""
         found = yield Look(question.question, self.passages)
         steps.append(Step(question.question, found))
         prompt = answer_prompt(question.question, found, self.passage_words)

@@ -1,11 +1,13 @@
 """The searcher thinks, searches, records, and answers from its notes: ExSearch's own method.
 
-until no search is left:
-think    write a sub-query, or answer
-search   the retriever finds passages
-select   name the passages that help (optional)
-record   copy the fact that helps into the notes
-answer from the notes
+    until no search is left:
+        think    write a sub-query, or answer
+        search   the retriever finds passages
+        select   name the passages that help (optional)
+        record   copy the fact that helps into the notes
+    answer from the notes
+
+The wording of each action is `format`'s.
 """
 
 from __future__ import annotations
@@ -33,15 +35,15 @@ class SearcherMethod:
     """How the searcher searches.
 
     Attributes:
-        max_steps: T, searches at most; at the limit the answer frame is forced.
-        passages: Passages that a search returns.
-        passage_words: Words of a passage that the model is shown.
+        max_steps: T, the most searches; after them the answer frame is forced.
+        passages: The most passages that a search returns.
+        passage_words: The number of words of each passage that the model is shown.
         context: What a prompt holds: `notes` (a thought sees question and notes, a record its
             sub-query and passages) or `transcript` (all that came before, one growing sequence).
         select: Whether the model picks passages between search and record.
-        thought_tokens: Tokens that a thought, or the answer, may take.
-        select_tokens: Tokens that a choice of passages may take.
-        record_tokens: Tokens that a record may take.
+        thought_tokens: The most tokens that a thought, or the answer, may take.
+        select_tokens: The most tokens that a choice of passages may take.
+        record_tokens: The most tokens that a record may take.
     """
 
     name: ClassVar[str] = "searcher"
@@ -60,7 +62,7 @@ class SearcherMethod:
         check_least(self, thought_tokens=1, select_tokens=1, record_tokens=1)
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
-        """See `Method.plan`."""
+        """Think, search and record, until the model answers or no search is left."""
         limit, goes_on = self.thought_tokens, self.context == "transcript"
         while len(steps) < self.max_steps:
             action = yield ask_thought(self._prompt(question, steps), limit, goes_on=goes_on)

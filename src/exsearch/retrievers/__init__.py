@@ -64,10 +64,19 @@ def build_index(
         DataError: passages that can't be indexed.
         ConfigError: no such kind, or `out` exists and is no index.
     """
+    refuse_other_content(out)
+    return retriever_kind(kind).build(passages, out, progress=progress)
+
+
+def refuse_other_content(out: Path) -> None:
+    """Make sure that an index may take the place of what stands at `out`.
+
+    Raises:
+        ConfigError: something else stands there.
+    """
     ours = any((out / name).is_file() for name in (FACTS_FILE, MANIFEST))
     if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is no index; name another folder")
-    return retriever_kind(kind).build(passages, out, progress=progress)
 
 
 def retriever_kind(name: str) -> RetrieverKind:

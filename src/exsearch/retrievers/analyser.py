@@ -31,9 +31,17 @@ _WORD = re.compile(r"[^\W_]+")
 class Analyser:
     """Lower case, accents off, words, stopwords out, stems: the steps in this order.
 
-    `stemmer` is a Snowball algorithm, or "" for none; a word is cut at `max_word_length` letters,
-    so that what is no word can't bloat the index; `version` is that of the steps. Threads may
-    share it.
+    Threads may share an analyser.
+
+    Args:
+        stemmer: The name of a Snowball algorithm; empty leaves words unstemmed.
+        stopwords: The words that are left out, in lower case and without accents.
+        max_word_length: The number of characters after which a word is cut, so that what is no word
+            can't bloat the index.
+        version: The version of the steps; there is only version 1.
+
+    Raises:
+        ValueError: another version, or no such stemmer.
 
     Example:
         >>> Analyser().words("Who directed the Cafés of São Paulo?")
@@ -69,7 +77,7 @@ class Analyser:
             return self._stem(found)
 
     def settings(self) -> dict[str, Any]:
-        """What `Analyser(**settings)` needs to be this analyser again, as JSON has it."""
+        """The arguments that make this analyser again, as values that JSON can hold."""
         return {
             "stemmer": self.stemmer,
             "stopwords": sorted(self.stopwords),
@@ -79,7 +87,7 @@ class Analyser:
 
 
 def fold(text: str) -> str:
-    """Lower case, compatibility forms unified, accents taken off."""
+    """The text in lower case, with compatibility forms unified and accents taken off."""
     if text.isascii():
         return text.lower()
     parts = unicodedata.normalize("NFKD", text.lower())

@@ -14,10 +14,18 @@ from exsearch.records import Passage
 
 @runtime_checkable
 class Retriever(Protocol):
-    """What searches need; a rollout itself calls `search` alone."""
+    """A source of passages; a rollout calls `search` alone."""
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """One list a query, best first, each passage with its `score`; at most k, fewer may match.
+        """Find passages for queries.
+
+        Args:
+            queries: The queries, as plain text.
+            k: The most passages a query, 1 or more.
+
+        Returns:
+            One list a query, in their order: the passages that match, best first, each with its
+            `score`.
 
         Raises:
             RetrieverError: the search failed. An empty list means that nothing matches, never that
@@ -34,9 +42,10 @@ class Retriever(Protocol):
         ...
 
     def identity(self) -> str:
-        """What names the passages and how they are searched: two that are alike find the same.
+        """A text that names the passages and how they are searched.
 
-        It is written down with every result, so it holds no path and no time.
+        Two retrievers with equal texts find the same. The text is written down with every result,
+        so it holds no path and no time.
         """
         ...
 
@@ -46,7 +55,10 @@ class RetrieverKind(Protocol):
 
     @classmethod
     def open(cls, place: str) -> Retriever:
-        """The retriever at a place: an index folder, or an address.
+        """Open the retriever at a place.
+
+        Args:
+            place: An index folder, or an address such as `http://localhost:8000`.
 
         Raises:
             IndexDamagedError: nothing usable is there.
@@ -55,13 +67,18 @@ class RetrieverKind(Protocol):
 
     @classmethod
     def build(cls, passages: Iterable[Passage], out: Path, *, progress: bool = True) -> int:
-        """Index passages into the folder `out`, whole or not at all; their number.
+        """Index passages into a folder, whole or not at all, and return their number.
 
         The folder gets a `retriever.json` whose `kind` is this retriever's name, and is written
         with `runs.new_folder`.
 
+        Args:
+            passages: The corpus; it is read once.
+            out: The folder to write.
+            progress: Whether a terminal shows a progress bar.
+
         Raises:
-            DataError: passages that can't be indexed.
-            ConfigError: `out` exists and is no index; or a kind that has no index to build.
+            DataError: the passages can't be indexed.
+            ConfigError: `out` exists and is no index; or this kind has no index to build.
         """
         ...

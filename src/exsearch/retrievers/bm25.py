@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
 from exsearch.records import Passage
-from exsearch.retrievers import FACTS_FILE, REMEDY
+from exsearch.retrievers import FACTS_FILE, REMEDY, refuse_other_content
 from exsearch.retrievers.analyser import Analyser
 from exsearch.retrievers.bm25_scores import WordTable, compute_scores
 from exsearch.retrievers.passages import PassageStore, write_passages
@@ -46,8 +46,17 @@ def build_bm25(
     """Index passages into the folder `out`, whole or not at all, and return their number.
 
     Passages and their words go to disk as they come; in memory are the vocabulary, some 60 bytes a
-    passage, and a fixed 100 MB. `title_weight` is how often the words of the title count; `total`
-    gives the progress bar (on standard error, only on a terminal) its remaining time.
+    passage, and a fixed 100 MB. `bm25_scores.compute_scores` has the formula.
+
+    Args:
+        passages: The corpus; it is read once.
+        out: The folder to write.
+        analyser: Turns texts into words; None takes an `Analyser` with its default settings.
+        k1: How slowly further occurrences of a word in a passage add less, 0 or more.
+        b: How much longer passages are marked down, from 0 (not at all) to 1.
+        title_weight: The number of times that each word of a title counts, 0 or more.
+        progress: Whether a terminal shows a progress bar, on standard error.
+        total: The number of passages, for the bar's remaining time; None where it is not known.
 
     Raises:
         DataError: no passage, an id that comes twice, no word in any passage.
@@ -57,9 +66,7 @@ def build_bm25(
     if not (k1 >= 0 and 0 <= b <= 1 and title_weight >= 0):
         given = f"k1={k1}, b={b}, title_weight={title_weight}"
         raise ConfigError(f"{given}: expected k1 >= 0, 0 <= b <= 1, title_weight >= 0")
-    ours = (out / FACTS_FILE).is_file() or (out / _SCORES).is_dir()  # also a damaged one
-    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists and is no index; name another folder")
+    refuse_other_content(out)
     analyser = analyser or Analyser()
     disable = None if progress else True
     with new_folder(out) as folder:
@@ -84,6 +91,12 @@ def build_bm25(
 class Bm25Retriever:
     """A BM25 index on disk, open for searching; a few threads may share it.
 
+    Args:
+        postings: What each passage scores for each word.
+        store: The passages.
+        analyser: The analyser that the index was built with.
+        identity: The text that names the index in results.
+
     Example:
         >>> retriever = Bm25Retriever.open(path)  # doctest: +SKIP
         >>> [passage.title for passage in retriever.search(["Who wrote Dune?"], k=5)[0]]
@@ -97,9 +110,12 @@ class Bm25Retriever:
 
     @classmethod
     def open(cls, path: Path | str, *, hashes: bool | None = None) -> Bm25Retriever:
-        """Open the index that `build_bm25` wrote; sizes are always checked against its manifest.
+        """Open the index that `build_bm25` wrote.
 
-        `hashes` also reads and checks the content; None does so for less than 200 MB.
+        Args:
+            path: The index folder. The sizes of its files are always checked by its manifest.
+            hashes: Whether the content of the files is checked, too; None checks an index of less
+                than 200 MB.
 
         Raises:
             IndexDamagedError: the folder or a file is missing or altered.
@@ -129,23 +145,32 @@ class Bm25Retriever:
     build = staticmethod(build_bm25)  # which has more settings than a `RetrieverKind` asks for
 
     def identity(self) -> str:
-        """The hash of the index's manifest, which names every file's."""
+        """The hash of the index's manifest, which holds the hash of every other file."""
         return self._identity
 
     def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
-        """See `Retriever.fetch`."""
+        """The passages with these ids, in their order, without scores; None for an unknown id.
+
+        Raises:
+            RetrieverError: a passage can't be read.
+        """
         try:
             return [self._store.find(id_) for id_ in ids]
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise RetrieverError(f"a passage can't be read: {error}; {REMEDY}") from error
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """The best k passages a query, best first; of equal scores the earlier in the corpus.
+        """The best passages for each query, best first; of equal scores the earlier in the corpus.
 
         Only passages that share a word with the query are returned: none for an empty query or one
         of stopwords only. A query is cut after 1,024 words.
 
+        Args:
+            queries: The queries, as plain text.
+            k: The most passages a query.
+
         Raises:
+            TypeError: `queries` is one text.
             RetrieverError: a passage can't be read.
             ValueError: `k` is below 1.
         """

@@ -18,7 +18,14 @@ CHUNK_WORDS = 2_000_000  # worked on at a time; about 50 bytes each
 
 
 class WordTable:
-    """The word numbers of every passage, in a file that its maker puts away."""
+    """The word numbers of every passage, on disk.
+
+    Args:
+        path: The file to write, which whoever makes the table deletes.
+
+    Attributes:
+        vocab: The number of each word, from 0.
+    """
 
     def __init__(self, path: Path):
         self.vocab: dict[str, int] = {}
@@ -43,11 +50,19 @@ class WordTable:
         self._ends.append(self._ends[-1] + len(numbers))
 
     def lengths(self) -> np.ndarray:
-        """The number of words of each passage; (passages,)."""
+        """The number of words of each passage, int64 (passages,)."""
         return np.diff(np.frombuffer(self._ends, dtype=np.int64))
 
     def counts(self, bar: tqdm[Any]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Word, passage and how often it occurs there, chunk by chunk; sorted in each chunk."""
+        """Count the words of each passage, chunk by chunk.
+
+        Args:
+            bar: A progress bar, which is moved on by passages.
+
+        Yields:
+            Word numbers, passage numbers, and how often the word occurs in the passage: three
+            arrays of equal length, sorted by word, then by passage.
+        """
         self._file.flush()
         table = np.memmap(self._path, dtype=np.int32, mode="r")
         ends = np.frombuffer(self._ends, dtype=np.int64)
@@ -67,10 +82,22 @@ class WordTable:
 def compute_scores(
     table: WordTable, k1: float, b: float, folder: Path, *, disable_progress: bool | None
 ) -> dict[str, Any]:
-    """The `scores` of a `bm25s.BM25`, Lucene's variant; its large arrays are files in `folder`.
+    """The `scores` of a `bm25s.BM25`, Lucene's variant.
 
     score(word, passage) = idf tf / (tf + k1 (1 - b + b length / mean length)) with
-    idf = log(1 + (N - df + 0.5) / (df + 0.5)); Kamphuis et al. 2020, "BM25, accurate Lucene".
+    idf = log(1 + (N - df + 0.5) / (df + 0.5)) for N passages, df of which hold the word, tf times
+    in this one; Kamphuis et al. 2020, "BM25, accurate Lucene". Lengths are in words.
+
+    Args:
+        table: The words of all passages.
+        k1: How slowly further occurrences of a word add less.
+        b: How much longer passages are marked down, from 0 to 1.
+        folder: A folder for the large arrays, which are files there.
+        disable_progress: True hides the progress bar, None shows it on a terminal only.
+
+    Returns:
+        `data` (postings,) the scores, `indices` (postings,) their passages, `indptr` (words + 1,)
+        where the postings of each word begin, and `num_docs`.
     """
     with tqdm(total=2 * len(table), desc="score", unit=" rows", disable=disable_progress) as bar:
         frequencies = np.zeros(len(table.vocab), dtype=np.int64)  # passages that hold each word

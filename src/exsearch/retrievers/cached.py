@@ -19,6 +19,13 @@ class CachedRetriever:
     """A retriever in front of another; `hits` and `misses` count queries. Threads may share it.
 
     A query that comes twice in one batch is searched once and counts as one miss and one hit.
+
+    Args:
+        inner: The retriever that searches.
+        entries: The number of searches that are remembered, the latest ones.
+
+    Raises:
+        ValueError: `entries` is below 1.
     """
 
     def __init__(self, inner: Retriever, entries: int = 100_000):
@@ -32,7 +39,11 @@ class CachedRetriever:
         self._lock = threading.Lock()  # held for the table only, never while searching
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        """As the inner retriever; only queries not seen lately reach it, in one batch.
+        """What the inner retriever finds; only queries not remembered reach it, in one batch.
+
+        Args:
+            queries: The queries, as plain text.
+            k: The most passages a query; another k is another search.
 
         Raises:
             RetrieverError: the inner search failed, or gave another number of lists than asked.
@@ -53,11 +64,11 @@ class CachedRetriever:
         return [list(known[query]) for query in queries]
 
     def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
-        """See `Retriever.fetch`; nothing is kept of it."""
+        """The passages with these ids, from the inner retriever; they are not remembered."""
         return self.inner.fetch(ids)
 
     def identity(self) -> str:
-        """The inner retriever's: a cache changes nothing that is found."""
+        """The identity of the inner retriever: a cache changes nothing that is found."""
         return self.inner.identity()
 
     def _recall(self, queries: Sequence[str], k: int) -> dict[str, tuple[Passage, ...]]:

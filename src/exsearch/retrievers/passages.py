@@ -30,7 +30,13 @@ def _hash_id(passage_id: str) -> int:
 
 
 def write_passages(passages: Iterable[Passage], folder: Path) -> Iterator[Passage]:
-    """Hand the passages on, each once it is written; the tables follow at the end.
+    """Write passages into an index folder, and hand each on once it is written.
+
+    The tables are written after the last passage was taken.
+
+    Args:
+        passages: The corpus; it is read once.
+        folder: The index folder.
 
     Raises:
         DataError: an id comes twice, or there is no passage.
@@ -55,7 +61,7 @@ def write_passages(passages: Iterable[Passage], folder: Path) -> Iterator[Passag
 
 
 def _check_distinct(store: PassageStore) -> None:
-    """Equal hashes stand side by side; only those are read and compared."""
+    """Refuse an id that comes twice: of equal hashes, side by side, the passages are compared."""
     for place in np.flatnonzero(store.hashes[1:] == store.hashes[:-1]):
         first, second = (int(n) for n in store.numbers[place : place + 2])
         if store[first].id == store[second].id:
@@ -65,6 +71,14 @@ def _check_distinct(store: PassageStore) -> None:
 
 class PassageStore:
     """The passages of an index folder, by number or by id.
+
+    Args:
+        folder: The index folder that `write_passages` filled.
+
+    Attributes:
+        offsets: int64 (passages + 1,), the byte where each line begins; the last is the end.
+        hashes: uint64 (passages,), hashes of the ids, sorted.
+        numbers: int64 (passages,), the number of the passage that each hash belongs to.
 
     Raises:
         OSError, ValueError: a file is missing or not what it should be.

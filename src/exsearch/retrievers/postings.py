@@ -19,7 +19,15 @@ import numpy as np
 def save_postings(
     folder: Path, vocab: dict[str, int], scores: Mapping[str, Any], k1: float, b: float
 ) -> None:
-    """Write the `scores` of a `bm25s.BM25` as it does, so that it can read them too."""
+    """Write scores in the files of `bm25s.BM25`, so that bm25s can read them, too.
+
+    Args:
+        folder: The folder to write.
+        vocab: The number of each word.
+        scores: The `scores` of a `bm25s.BM25`, as `compute_scores` makes them.
+        k1: The parameter k1 that the scores were made with.
+        b: The parameter b that the scores were made with.
+    """
     index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy", csc_backend="numpy")
     index.scores, index.vocab_dict, index.nonoccurrence_array = dict(scores), vocab, None
     index.save(folder, show_progress=False)
@@ -27,6 +35,12 @@ def save_postings(
 
 class Postings:
     """The postings in a folder, open for searching. Threads may share them.
+
+    Args:
+        folder: The folder that `save_postings` wrote.
+
+    Attributes:
+        passages: The number of passages that were indexed.
 
     Raises:
         OSError, ValueError, KeyError: a file is missing or not what it should be.
@@ -44,9 +58,14 @@ class Postings:
             raise ValueError(f"the files of {folder} do not belong together")
 
     def best(self, words: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers and scores of the best k passages that hold a word: two arrays of up to k.
+        """The best passages that hold one of the words, highest score first, then lowest number.
 
-        Highest score first, then lowest number. A word that comes twice counts twice.
+        Args:
+            words: The words of a query; one that comes twice counts twice.
+            k: The most passages.
+
+        Returns:
+            The numbers and the scores of the passages: two arrays of equal length, at most k.
         """
         times = Counter(self._vocab[word] for word in words if word in self._vocab)
         if not times:

@@ -211,10 +211,8 @@ class Loop:
             model = load_trainable(stage.checkpoint if resumed else self.model, config, self.device)
             optimizer = new_optimizer(model, config)
             first = load_training(optimizer, stage.checkpoint) if resumed else 0
-            with (
-                self.bars.open(f"{name} m_step", None, "token") as bar,
-                SavedOnInterrupt() as stop,
-            ):
+            bars = self.bars.open(f"{name} m_step", None, "token")
+            with bars as bar, SavedOnInterrupt() as stop:
                 saved = time.monotonic()
 
                 def on_step(figures: dict[str, float]) -> None:

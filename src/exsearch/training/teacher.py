@@ -130,7 +130,8 @@ def _answers(
             ended = list(runner.step().values())
             yield ended
             for trajectory in ended:
-                refused = [*refused, trajectory.error] if trajectory.error else []
+                failed = trajectory.stop_reason.is_error
+                refused = [*refused, trajectory.error or ""] if failed else []
             if len(refused) >= _REFUSALS_IN_A_ROW:
                 raise EngineError(refused[-1])
 
@@ -146,7 +147,7 @@ def _example(
     if config.keep == "correct":
         if exact_match(trajectory.answer, trajectory.question.answers) != 1:
             return "wrong answer"
-        if not trajectory.steps and trajectory.calls[0].kind is CallKind.THINK:
+        if not trajectory.steps and any(c.kind is CallKind.THINK for c in trajectory.calls):
             return "answered without a search"
     try:
         made = replay(
