@@ -62,7 +62,7 @@ def parse_config(
     """A dataclass from plain values.
 
     Args:
-        config_type: The dataclass.
+        config_type: The dataclass to fill.
         values: The values of its fields by name; sections are mappings.
         place: The file that the values come from, for messages; empty where it is none.
         prefix: The section that the values stand in, with its dot, such as `method.`, for messages.
@@ -76,7 +76,7 @@ def parse_config(
     current = _current(config_type, values, place, prefix)
     try:
         return TypeAdapter(config_type).validate_python(current)
-    except ConfigError as error:  # of a part that reads its own values
+    except ConfigError as error:  # raised by a part that reads its own values, such as a method
         raise ConfigError(f"{place}{error}") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -37,7 +37,14 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One thing that was looked at, what was found, and what to do where it is not well."""
+    """One thing that was looked at.
+
+    Attributes:
+        name: The name of the thing.
+        status: `ok`, `warn` where something may not work, `fail` where it can't.
+        found: What was found.
+        remedy: What to do about it; empty where it is well.
+    """
 
     name: str
     status: Status
@@ -45,11 +52,11 @@ class Check:
     remedy: str = ""
 
     def plain(self) -> dict[str, str]:
-        """As plain values."""
+        """The check as plain values."""
         return dataclasses.asdict(self)
 
     def line(self) -> str:
-        """As a line for a person."""
+        """The check as a line for a person."""
         remedy = f"; {self.remedy}" if self.remedy else ""
         return f"{self.status:<5} {self.name}: {self.found}{remedy}"
 

@@ -37,7 +37,13 @@ class ConfigError(ExSearchError):
 
 
 class DataError(ExSearchError):
-    """A file of questions, passages or predictions can't be read."""
+    """A file of questions, passages or predictions can't be read.
+
+    Args:
+        message: What is wrong, and what to do.
+        file: The file, put before the message; None where it is not known.
+        line: The number of the line, from 1; None where it is not about one line.
+    """
 
     exit_code = 3
 
@@ -61,7 +67,13 @@ class ModelError(ExSearchError):
 
 
 class MissingExtraError(ExSearchError):
-    """A feature needs packages of an extra that is not installed."""
+    """A feature needs packages of an extra that is not installed.
+
+    Args:
+        feature: The name of the feature.
+        extra: The name of the extra, such as `local`.
+        cause: The message of the failed import; empty where there is none.
+    """
 
     exit_code = 6
 
@@ -78,7 +90,7 @@ class RunError(ExSearchError):
 
 
 class RetrieverError(ExSearchError):
-    """A search failed; the trajectory that asked is left out of training."""
+    """A search failed; the trajectory that asked for it is left out of training."""
 
     exit_code = 8
 

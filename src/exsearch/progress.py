@@ -1,6 +1,6 @@
 """A progress bar tells a person how far long work is, with its rate and the remaining time.
 
-Bars stand on standard error. What is counted is decided where the work is done.
+Bars stand on standard error. It counts nothing itself: whoever does the work moves the bar.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The quick start is the main job, small: index, measure, warm up, one GEM round, measure, answer.
+"""The quick start is the main job, small, over the packaged sample and in one run folder.
 
-Every stage is what the other commands do, over the packaged sample, in one run folder; what is done
-is passed over when it is run again. Its counts are in `recipes/quickstart.toml` and below.
+It indexes, measures, warms up, runs one GEM iteration, measures again and answers one question.
+Nothing here is new: every part is what another command does, and what is done is passed over when
+it is run again. The counts are in `recipes/quickstart.toml` and below.
 """
 
 from __future__ import annotations
@@ -56,11 +57,11 @@ def run(
     """Do the main job in the folder `out`, or go on with it.
 
     Args:
-        out: The run's folder, with the evaluations beneath it.
-        small: A third of the questions or fewer.
-        overrides: Values instead of the recipe's own, as `key=value`.
-        say: Takes the lines for a person.
-        bars: Shows how far each stage is.
+        out: The run's folder; the evaluations are in its folder `test`.
+        small: True takes a third of the questions or fewer.
+        overrides: Values that replace the recipe's, each as `key.sub=value`.
+        say: A function that is called with each line for a person.
+        bars: Opens the progress bars; None shows them.
 
     Returns:
         The figures of each stage, the answered question and where everything is.
@@ -74,7 +75,8 @@ def run(
 
     say(f"[1/6] index the packaged sample into {index}")
     if not is_complete(index):
-        build_index(read_corpus([sample_path("corpus")]), index, progress=bars.shown)
+        corpus, kind = read_corpus([sample_path("corpus")]), recipe.retriever.kind
+        build_index(corpus, index, kind=kind, progress=bars.shown)
     say(f"[2/6] the untrained model, shown {WORKED_EXAMPLES} examples, on {count} test questions")
     figures = {UNTRAINED: _measure(out, UNTRAINED, recipe.model, recipe, count, bars)}
     say(

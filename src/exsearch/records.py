@@ -59,7 +59,7 @@ class Passage:
     Attributes:
         id: The passage's id, unique in its corpus.
         title: The title; empty where there is none.
-        text: The text.
+        text: The text that is searched and shown.
         score: The score by which a search found it, higher is better; None outside a search.
     """
 
@@ -130,7 +130,7 @@ class Step:
     """One search: what was asked, what was found, and what was kept of it.
 
     Attributes:
-        query: The sub-query.
+        query: The sub-query that was searched for.
         passages: The passages that were found, best first.
         selected_ids: The ids of the passages that the model selected, best first; None where the
             select action is off.

@@ -50,7 +50,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     """Write a whole file so that a reader sees the old content or the new, never a part.
 
     Args:
-        path: The file.
+        path: The file to write.
         data: The content; text is written as UTF-8.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -99,6 +99,7 @@ def _write_manifest(folder: Path) -> None:
 
 
 def _put_in_place(beside: Path, path: Path) -> None:
+    """Rename a finished folder to `path`; what stands there moves aside first, then goes."""
     if not path.exists():
         beside.rename(path)
         _sync(path.parent)
@@ -146,7 +147,7 @@ def verify_folder(
     """Check a folder against its manifest.
 
     Args:
-        path: The folder.
+        path: The folder to check.
         error: The type of the error that is raised.
         hashes: True reads all files and compares their hashes; False compares sizes only.
         remedy: What to do about a fault, put at the end of the message.
@@ -201,6 +202,7 @@ def append_jsonl(path: Path, lines: Iterable[str]) -> None:
 
 
 def _cut_torn_line(file: Any) -> None:
+    """Cut off what follows the last line break of a file that is open for appending."""
     end = file.seek(0, os.SEEK_END)
     if end == 0:
         return

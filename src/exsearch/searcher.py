@@ -132,7 +132,7 @@ class Searcher:
             self.method = method or open_method()
             self.engine = model
         self.sampling, self.seed = sampling, seed
-        self._lock = threading.Lock()  # over what follows
+        self._lock = threading.Lock()  # guards the attributes below
         self._new: list[_Job] = []
         self._cancelled: list[_Job] = []
         self._owner: threading.Thread | None = None  # steps the runner; ends when all is answered
@@ -204,7 +204,7 @@ class Searcher:
         try:
             return [future.result() for future in futures]
         finally:
-            for future in futures:  # of no use any more, where one could not be had or Ctrl-C came
+            for future in futures:  # nobody waits for the rest after an error or Ctrl-C
                 future.cancel()
 
     async def ask_async(self, question: str) -> Found:
@@ -275,9 +275,9 @@ class Searcher:
                 sampling=self.sampling,
                 seed=self.seed,
                 retry_malformed=True,
-                on_event=tell,
             ) as runner:
                 while self._take_in(runner, jobs):
+                    runner.on_event = tell if any(j.on_event for j in jobs.values()) else None
                     for number, trajectory in runner.step().items():
                         _settle(jobs.pop(number), Found(trajectory))
         except BaseException as error:
@@ -302,12 +302,12 @@ class Searcher:
                 continue
             try:
                 job.number = runner.add(begin(job.question, self.method, self.engine.tokenizer))
-            except Exception as error:  # of this question's plan
+            except Exception as error:  # raised by this question's plan
                 _settle(job, error)
             else:
                 jobs[job.number] = job
         for job in cancelled:
-            if job.number is not None and job.number in jobs:
+            if job.number is not None and jobs.get(job.number) is job:
                 runner.cancel(job.number)
                 del jobs[job.number]
         return True

@@ -53,7 +53,12 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def percent(summary: Mapping[str, Any], name: str) -> str:
-    """A figure as a percentage with its 95 % interval; a dash where there is none."""
+    """A figure as a percentage with its 95 % interval; a dash where there is none.
+
+    Args:
+        summary: The figures of an evaluation or a scoring.
+        name: The name of the metric.
+    """
     value = summary.get(name)
     if value is None:
         return "-"
@@ -63,7 +68,7 @@ def percent(summary: Mapping[str, Any], name: str) -> str:
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
-    """The figures of an evaluation or a scoring, a line each."""
+    """The figures of an evaluation or a scoring as text for a person, a line each."""
     lines = [f"{'questions':<16} {summary['n']}"]
     for metric in all_metrics():
         if metric.name in summary:
@@ -87,7 +92,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 
 def comparison_text(compared: Mapping[str, Mapping[str, Any]]) -> str:
-    """A comparison of two systems, a metric a line."""
+    """A comparison of two systems (`compare_predictions`) as a table, a metric a line."""
     rows = [("", "difference % [95 %]", "p", "better", "worse")]
     for name, found in compared.items():
         low, high = found["ci95"]
@@ -102,6 +107,9 @@ _STAGE_METRICS = ("em", "f1", "recall_at_k")
 
 def folder_object(folder: Path) -> dict[str, Any]:
     """A run or an evaluation as plain values.
+
+    Args:
+        folder: The folder of the run or the evaluation.
 
     Raises:
         RunError: the folder is neither.
@@ -124,7 +132,14 @@ def folder_object(folder: Path) -> dict[str, Any]:
 
 
 def folder_text(folder: Path) -> str:
-    """A run's stages as a table, or an evaluation's figures; raises as `folder_object`."""
+    """A run's stages as a table, or an evaluation's figures, as text for a person.
+
+    Args:
+        folder: The folder of the run or the evaluation.
+
+    Raises:
+        RunError: the folder is neither.
+    """
     shown = folder_object(folder)
     if "stages" not in shown:
         return summary_text(shown)
@@ -137,7 +152,7 @@ def folder_text(folder: Path) -> str:
 
 
 def _stages(folder: Path) -> dict[str, dict[str, Any]]:
-    """The events of each stage; of the many `step` events only the last."""
+    """The events of each stage, by its name; of the many `step` events only the last."""
     stages: dict[str, dict[str, Any]] = {}
     for event in read_jsonl(folder / METRICS_FILE):
         stage = stages.setdefault(event["stage"], {"stage": event["stage"], "began": event["time"]})
@@ -149,6 +164,7 @@ def _stages(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _stage_row(stage: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of a stage in the table of a run, a dash for what was not measured."""
     dev, e_step = stage.get("dev", {}), stage.get("e_step", {})
     m_step, step = stage.get("m_step", {}), stage.get("step", {})
     objective = stage.get("objective", {})
@@ -179,7 +195,12 @@ def _number(value: float | None, error: float | None = None, *, digits: int = 2)
 
 
 def find_traces(place: Path, wanted: str | None = None, limit: int | None = None) -> list[Trace]:
-    """The trajectories of a file, weighed or not, or of an evaluation's folder.
+    """The traces of a file, or of an evaluation's folder.
+
+    Args:
+        place: A file of trajectories, weighed or not, or the folder of an evaluation.
+        wanted: The id of a question, or of one trajectory (`<question id>#<sample>`); None is all.
+        limit: The most traces, from the first on; None is all.
 
     Raises:
         DataError: no such file, a line that is no trajectory, or none with the wanted id.

@@ -13,7 +13,7 @@ from typing import TypeVar, overload
 from exsearch.errors import DataError
 from exsearch.records import Trajectory, WeightedTrajectory, from_json, to_json
 
-TRAJECTORIES_FILE = "trajectories.jsonl"  # its usual name in a folder of results
+TRAJECTORIES_FILE = "trajectories.jsonl"  # the usual name in a folder of results
 
 Trace = Trajectory | WeightedTrajectory  # what one line of such a file holds
 AnyTrace = TypeVar("AnyTrace", Trajectory, WeightedTrajectory, Trace)
@@ -107,8 +107,8 @@ class WeightedFile(Sequence[WeightedTrajectory]):
         if isinstance(trace, WeightedTrajectory):
             return trace
         raise DataError(
-            "the trajectory has no weight: its question has no answers, or its engine gives no "
-            "token ids",
+            "the trajectory has no weight: its question has no answers, its engine gives no token "
+            "ids, or its method asked no model",
             file=self._file,
             line=index + 1,
         )

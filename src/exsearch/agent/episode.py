@@ -219,7 +219,8 @@ def _tokens_of(head: str, output_ids: Sequence[int], tokenizer: ChatTokenizer) -
         return 0
     for n in range(1, len(output_ids)):
         text = tokenizer.decode(output_ids[:n])
-        if len(text) >= len(head):
+        # At the same length a last character may not be whole yet.
+        if text == head or len(text) > len(head):
             return n if text == head else None
     return None
 

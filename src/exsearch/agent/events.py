@@ -15,7 +15,7 @@ from exsearch.records import CallKind, Passage, Step, StopReason
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """The kinds of events, by what happened."""
 
     BEGUN = "begun"  # a call of the model begins; again with the same number where it is retried
     TEXT = "text"  # what the call has written so far, all of it
@@ -31,7 +31,7 @@ class Event:
     """One event of an episode.
 
     Attributes:
-        kind: What happened.
+        kind: The kind of the event.
         episode: The number that `Runner.add` gave; no two episodes of a runner share it.
         id: The trajectory's id, `<question id>#<sample>`; where the same question is asked twice
             at once, both episodes have it.

@@ -23,5 +23,5 @@ class WorkedExamples:
     turns: Mapping[CallKind, tuple[Message, ...]] = dataclasses.field(default_factory=dict)
 
     def before(self, kind: CallKind, prompt: str) -> list[Message]:
-        """The chat that a new prompt begins: the examples of its kind, then the prompt."""
+        """The turns of a new chat: the examples for this kind of call, then the prompt."""
         return [*self.turns.get(kind, ()), Message(role="user", content=prompt)]

@@ -82,7 +82,8 @@ class Runner:
             kept in the trajectories.
         retry_malformed: Sample a malformed generation once more. Never in an E-step: a retry
             changes the proposal, and the weights would no longer be right.
-        on_event: A function that is called with each event, from within `step` and `cancel`.
+        on_event: A function that is called with each event, from within `step` and `cancel`. It
+            must not call the runner. It may be replaced between two steps.
     """
 
     def __init__(
@@ -102,11 +103,12 @@ class Runner:
         self._searching: tuple[Future[list[_Found]], list[_Entry]] | None = None
         self._sampling = sampling or Sampling()
         self._stream, self._iteration = (seed, iteration), iteration
-        self._retry_malformed, self._on_event = retry_malformed, on_event
-        self._numbers = itertools.count()
+        self._retry_malformed, self.on_event = retry_malformed, on_event
+        # A clock that is set back during the work sets no event back.
+        self._numbers, self._epoch = itertools.count(), time.time() - time.perf_counter()
         self._waiting: dict[int, _Entry] = {}
         self._open: dict[int, _Entry] = {}
-        self._asked: dict[int, _Entry] = {}  # by the session's ticket
+        self._asked: dict[int, _Entry] = {}  # the calls under way, by ticket
         self._to_search: list[_Entry] = []
 
     def __enter__(self) -> Runner:
@@ -117,7 +119,7 @@ class Runner:
 
     def close(self) -> None:
         """Take back what is under way, and let the search thread end."""
-        self._on_event = None
+        self.on_event = None
         for number in [*self._waiting, *self._open]:
             self.cancel(number)
         self._thread.shutdown()
@@ -212,7 +214,7 @@ class Runner:
         if not self._session.busy:
             return
         replies = self._session.step()
-        if self._on_event and self._engine.streams:
+        if self.on_event and self._engine.streams:
             for ticket, entry in self._asked.items():
                 ids = self._session.written(ticket)
                 if len(ids) > entry.written:
@@ -265,6 +267,7 @@ class Runner:
         return done
 
     def _take_reply(self, entry: _Entry, reply: Generation | EngineError) -> None:
+        """Hand a reply to its episode; a malformed one is taken back once, where wanted."""
         episode = entry.episode
         assert episode.ask is not None
         if isinstance(reply, EngineError):
@@ -273,7 +276,7 @@ class Runner:
             reason = StopReason.MAX_TOKENS if outgrown else StopReason.ENGINE_ERROR
             episode.fail(reason, str(reply))
             return
-        if self._on_event:
+        if self.on_event:
             text = episode.tokenizer.decode(reply.output_ids)
             self._tell(entry, EventKind.TEXT, text=text)
         call = Call(
@@ -297,6 +300,7 @@ class Runner:
         self._go_on(entry)
 
     def _end(self, entry: _Entry) -> Trajectory:
+        """Give up an episode that has ended, and tell of its end; returns its trajectory."""
         del self._open[entry.number]
         trajectory = entry.episode.trajectory(
             iteration=self._iteration,
@@ -310,13 +314,13 @@ class Runner:
         return trajectory
 
     def _tell(self, entry: _Entry, kind: EventKind, **facts: Any) -> None:
-        if not self._on_event:
+        if not self.on_event:
             return
         episode = entry.episode
         if kind in (EventKind.BEGUN, EventKind.TEXT) and episode.ask is not None:
             facts |= {"call": len(episode.calls), "action": episode.ask.kind}
         id_ = f"{episode.question.id}#{episode.sample}"
-        self._on_event(Event(kind, entry.number, id_, time.time(), **facts))
+        self.on_event(Event(kind, entry.number, id_, self._epoch + time.perf_counter(), **facts))
 
 
 def _look_up(looks: Sequence[Look], retriever: Retriever) -> list[_Found]:

@@ -1,6 +1,7 @@
 """The command line: one command for each job, all with the same options for the same things.
 
-Commands import what they need when they run, so that `exsearch --help` loads none of it.
+Commands import what they need when they run, so that `exsearch --help` loads none of it. They do no
+work of their own: `jobs`, `searcher` and `show` do.
 """
 
 from __future__ import annotations

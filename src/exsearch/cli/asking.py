@@ -1,4 +1,7 @@
-"""The commands that ask a model: `ask` one question, `rollout` many for training."""
+"""The commands that ask a model: `ask` one question, `rollout` many for training.
+
+They read options and print; the work is done in `searcher` and `jobs`.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Commands(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; its failure becomes a line and an exit code."""
+        """Run a command; a failure of it becomes a line and an exit code."""
         quieten_libraries()
         try:
             return super().invoke(ctx)

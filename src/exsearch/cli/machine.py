@@ -1,4 +1,7 @@
-"""The commands for a new machine: `quickstart` runs the main job, `doctor` says what is missing."""
+"""The commands for a new machine: `quickstart` runs the main job, `doctor` says what is missing.
+
+They read options and print; the work is done in the modules of these names.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ Examples:
 
 
 @click.command(epilog=QUICKSTART_EXAMPLES)
-@click.option("--out", type=PATH, default="quickstart", metavar="DIR", help="Results.")
+@click.option("--out", type=PATH, default="quickstart", metavar="DIR", help="Folder to write.")
 @click.option(
     "--small", is_flag=True, help="A third of the questions: shows the way, not the figures."
 )
@@ -29,7 +32,7 @@ Examples:
 def quickstart(out: Path, small: bool, as_json: bool, bars: Bars, **options: Any) -> None:
     """Train a small searcher on the packaged sample.
 
-    Evaluates the untrained model, warms up, does one GEM round, evaluates again and answers one
+    Evaluates the untrained model, warms up, runs one GEM iteration, evaluates again and answers one
     question.
 
     Run again, the same command goes on where it stopped.

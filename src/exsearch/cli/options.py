@@ -1,6 +1,7 @@
 """Options are the same for the same thing in every command, and so are their defaults.
 
-A command takes the ones it needs as `**options`; the functions at the end make settings of them.
+A command takes the ones it needs as `**options`; the functions at the end make settings of them,
+and open nothing.
 """
 
 from __future__ import annotations
@@ -159,29 +160,29 @@ method_options = _together(
         "--max-steps",
         type=COUNT,
         metavar="N",
-        help="Searches at most. Default: as the model was trained, or the method's own.",
+        help="The most searches. Default: as the model was trained, or the method's own.",
     ),
     click.option(
         "--passages",
         type=COUNT,
         metavar="N",
-        help="Passages that a search returns. Default: likewise.",
+        help="Passages that a search returns. Default: as trained, or the method's own.",
     ),
     click.option(
         "--passage-words",
         type=COUNT,
         metavar="N",
-        help="Words of a passage that the model is shown. Default: likewise.",
+        help="Words of a passage shown to the model. Default: as trained, or the method's own.",
     ),
     click.option(
         "--context",
         type=click.Choice(["notes", "transcript"]),
-        help="What a prompt of the searcher holds. Default: likewise.",
+        help="What a prompt of the searcher holds. Default: as trained, or notes.",
     ),
     click.option(
         "--select/--no-select",
         default=None,
-        help="Let the searcher pick passages before it records. Default: likewise.",
+        help="Let the searcher pick passages before it records. Default: as trained, or off.",
     ),
     click.option(
         "--method-option",
@@ -199,7 +200,7 @@ set_option = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Instead of the recipe's own value; may be repeated.",
+    help="A value that replaces the recipe's, such as gem.iterations=3; may be repeated.",
 )
 
 recipe_model_options = _together(
@@ -216,7 +217,7 @@ recipe_model_options = _together(
 
 
 def recipe_overrides(options: dict[str, Any]) -> tuple[str, ...]:
-    """The model options of a command with a recipe, then its `--set`, as overrides."""
+    """The overrides of a command with a recipe: its model options, then its `--set`."""
     keys = {"model": "name", "engine": "engine", "device": "device"}
     given = [
         f"model.{key}={json.dumps(options[option], ensure_ascii=False)}"
@@ -227,7 +228,7 @@ def recipe_overrides(options: dict[str, Any]) -> tuple[str, ...]:
 
 
 def temperature_option(default: float) -> Callable[[Command], Command]:
-    """`--temperature`, where 0 is greedy."""
+    """The option `--temperature` with this default; 0 is greedy."""
     return click.option(
         "--temperature",
         type=click.FloatRange(min=0, max=100),
@@ -237,7 +238,12 @@ def temperature_option(default: float) -> Callable[[Command], Command]:
 
 
 def model_config(options: dict[str, Any]) -> ModelConfig:
-    """The model that the options name, asked as it was trained."""
+    """The settings of the model that the options name; it is asked as it was trained.
+
+    Raises:
+        ConfigError: a setting that the engine can't use.
+        MissingExtraError: the engine's packages are not installed.
+    """
     from exsearch.config import set_value
     from exsearch.engines import check_engine
     from exsearch.engines.config import ModelConfig
@@ -290,7 +296,7 @@ def method_of(options: dict[str, Any]) -> Method:
 
 
 def asking(options: dict[str, Any]) -> Asking:
-    """Who is asked what, as the options say."""
+    """The questions, model, method and index that the options name."""
     from exsearch.jobs.inputs import Asking
 
     return Asking(

@@ -1,4 +1,7 @@
-"""Output for scripts is one JSON object, last on standard output; for people it is lines."""
+"""Output for scripts is one JSON object, last on standard output; for people it is lines.
+
+Progress and errors are not output: they go to standard error.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,13 @@ from exsearch.runs import finite
 
 
 def tell(as_json: bool, values: Mapping[str, Any], *lines: str) -> None:
-    """Print values as one line of JSON, what is no number as null; or else the lines."""
+    """Print the result of a command.
+
+    Args:
+        as_json: True prints the values, False the lines.
+        values: The result for scripts, printed as one line of JSON; NaN and infinities are null.
+        lines: The result for people.
+    """
     text = json.dumps(finite(values), ensure_ascii=False, allow_nan=False, default=str)
     for line in [text] if as_json else lines:
         click.echo(line)

@@ -1,4 +1,7 @@
-"""The commands that train and measure: `train`, `evaluate`, `score`."""
+"""The commands that train and measure: `train`, `evaluate`, `score`.
+
+They read options and print; the work is done in `jobs` and `evaluation`.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,7 @@ def train(recipe: Path, out: Path | None, as_json: bool, bars: Bars, **options: 
     help="Show an untrained model N solved questions first.",
 )
 @click.option(
-    "--examples-from", metavar="FILE", help="Question file with decompositions for those."
+    "--examples-from", metavar="FILE", help="Question file that --worked-examples come from."
 )
 @common
 def evaluate(out: Path, as_json: bool, bars: Bars, **options: Any) -> None:

@@ -14,7 +14,7 @@ def sample_path(name: str) -> Path:
     """The path of a packaged sample file: `corpus`, `train`, `dev` or `test`.
 
     Raises:
-        ValueError: another name.
+        ValueError: no sample has this name.
     """
     if name not in SAMPLES:
         raise ValueError(f"no sample is called {name!r}; the samples are {', '.join(SAMPLES)}")

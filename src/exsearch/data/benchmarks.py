@@ -21,7 +21,13 @@ NO_ANSWER = "unanswerable questions left out"
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """A question as one JSON object (None: left out), its passages, and what was incomplete."""
+    """A benchmark item in our form.
+
+    Attributes:
+        question: The question as one JSON object; None where it is left out.
+        passages: The passages that come with the question.
+        notes: What was left out or is incomplete; the notes of all items are counted.
+    """
 
     question: dict[str, Any] | None
     passages: tuple[Passage, ...] = ()
@@ -29,16 +35,30 @@ class Converted:
 
 
 def from_hotpotqa(item: Fields) -> Converted:
-    """An item of `_id, question, answer, supporting_facts [[title, i]], context [[title, [text]]]`.
+    """Convert an item of HotpotQA.
 
-    The test files have neither answer nor supporting facts.
+    It has `_id, question, answer, supporting_facts [[title, i]], context [[title, [text]]]`. The
+    test files have neither answer nor supporting facts.
+
+    Raises:
+        DataError: a field is missing or of another type.
     """
     answer = item.optional_text("answer")
     return _with_context(item, (answer,) if answer else (), "hotpotqa", "hp")
 
 
 def from_2wikimultihopqa(item: Fields, aliases: Mapping[str, tuple[str, ...]]) -> Converted:
-    """An item as HotpotQA's, with `evidences` triples, and `answer_id` where aliases are known."""
+    """Convert an item of 2WikiMultihopQA.
+
+    It has the fields of HotpotQA, `evidences` triples and `answer_id`.
+
+    Args:
+        item: The item of the official file.
+        aliases: Other names by Wikidata id (`read_aliases`); those of the answer are accepted, too.
+
+    Raises:
+        DataError: a field is missing or of another type.
+    """
     answer = item.optional_text("answer")
     others = aliases.get(item.optional_text("answer_id") or "", ())
     accepted = tuple(dict.fromkeys((answer, *others))) if answer else ()
@@ -73,7 +93,11 @@ def _with_context(item: Fields, answers: tuple[str, ...], dataset: str, prefix: 
 
 
 def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
-    """2WikiMultihopQA's `id_aliases.json`, in truth JSON lines: other names by Wikidata id."""
+    """Read 2WikiMultihopQA's `id_aliases.json`, in truth JSON lines: other names by Wikidata id.
+
+    Raises:
+        DataError: the file can't be read, or a field is missing or of another type.
+    """
     aliases = {}
     for line, values in read_objects(path, "alias file"):
         fields = Fields(values, path, line)
@@ -82,9 +106,13 @@ def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def from_musique(item: Fields) -> Converted:
-    """An item of `id, question, answer, answer_aliases, paragraphs, question_decomposition`.
+    """Convert an item of MuSiQue.
 
-    The test file has the paragraphs only. MuSiQue-Full's unanswerable questions are left out.
+    It has `id, question, answer, answer_aliases, paragraphs, question_decomposition`; in the test
+    file the paragraphs only. MuSiQue-Full's unanswerable questions are left out.
+
+    Raises:
+        DataError: a field is missing or of another type.
     """
     if item.values.get("answerable") is False:
         return Converted(None, notes=(NO_ANSWER,))
@@ -108,7 +136,15 @@ def from_musique(item: Fields) -> Converted:
 
 
 def from_nq_open(item: Fields, question_id: str) -> Converted:
-    """An item of `question, answer [texts]`; the file has neither ids nor passages."""
+    """Convert an item of NQ-open, `question, answer [texts]`; the file has no ids or passages.
+
+    Args:
+        item: The item of the official file.
+        question_id: The id that the question gets.
+
+    Raises:
+        DataError: a field is missing or of another type.
+    """
     accepted = item.texts("answer")
     question = {"id": question_id, "question": item.text("question"), "answers": list(accepted)}
     return Converted({**question, "dataset": "nq-open"})

@@ -28,6 +28,9 @@ def read_corpus(sources: Sequence[Path | str]) -> Iterator[Passage]:
     optional `title`. A folder is searched for `.txt` and `.md` files, sorted by path; each is cut
     into passages of about 100 words with the id `relative/path.md#n`, n from 1.
 
+    Args:
+        sources: Files and folders; a single one may be given as it is.
+
     Raises:
         DataError: a source is missing or of another type, a line has no id or text, an id comes
             twice, or there is no passage at all.
@@ -48,6 +51,7 @@ def read_corpus(sources: Sequence[Path | str]) -> Iterator[Passage]:
 
 
 def _read_source(source: Path) -> Iterator[tuple[Passage, int | None]]:
+    """The passages of one source, each with its line; None where a source has no lines."""
     check_exists(source, "corpus")
     if source.is_dir():
         for file in _text_files(source):
@@ -105,6 +109,10 @@ def split_text(text: str, words: int = PASSAGE_WORDS) -> Iterator[str]:
 
     A piece that is more than half full ends with its paragraph. A sentence longer than `words` is
     cut between words.
+
+    Args:
+        text: The text; blank lines end paragraphs.
+        words: The most words in a piece.
     """
     piece = ""
     count = 0

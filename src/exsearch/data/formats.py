@@ -39,6 +39,11 @@ def convert(format: str, sources: Sequence[Path | str], out_folder: Path | str) 
     then accepted too, as in the official evaluation. A question whose gold passages are not all
     in its file (HotpotQA's fullwiki setting) is written without `supporting`.
 
+    Args:
+        format: The name of the format, one of `FORMATS`.
+        sources: The official files, `.gz` or not.
+        out_folder: The folder to write.
+
     Returns:
         What was written, as also saved in `conversion.json`: questions a file, passages, and the
         counts of what was left out or is incomplete (`notes`).
@@ -121,6 +126,7 @@ class _Writer:
         self._notes: Counter[str] = Counter()
 
     def write(self, lines: IO[str], target: str, source: Path, items: Iterable[Converted]) -> None:
+        """Write the questions of one source; an id that comes twice in it is a DataError."""
         seen: set[str] = set()
         for converted in items:
             self._notes.update(converted.notes)

@@ -21,10 +21,14 @@ _DEEPEST = 500  # levels of nesting: far more than real data have, and what memo
 
 
 def read_array(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON array with their 0-based positions in it.
+    """The objects of a JSON array with their positions in it, from 0.
+
+    Args:
+        path: The file, `.gz` or not.
+        what: What the file should be, such as `hotpotqa file`, for messages.
 
     Raises:
-        DataError: as `open_source`, or the file is not UTF-8 or not an array of objects.
+        DataError: the file can't be read, or is not UTF-8 or not an array of objects.
     """
     index = 0
     with open_source(path, what) as file:

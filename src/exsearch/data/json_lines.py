@@ -24,7 +24,15 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_exists(path: Path, what: str) -> None:
-    """Raise `DataError` with the nearest existing name where `path` is not there."""
+    """Make sure that a file or folder is there.
+
+    Args:
+        path: The file or folder.
+        what: What it should be, such as `corpus`, for messages.
+
+    Raises:
+        DataError: it is not there; the message says which name is nearest.
+    """
     if path.exists():
         return
     folder = path.absolute().parent
@@ -39,6 +47,10 @@ def check_exists(path: Path, what: str) -> None:
 @contextlib.contextmanager
 def open_source(path: Path, what: str) -> Iterator[IO[bytes]]:
     """Open a file for reading bytes, `.gz` unpacked, with every fault as a `DataError`.
+
+    Args:
+        path: The file to open.
+        what: What the file should be, such as `question file`, for messages.
 
     Raises:
         DataError: the file is missing, is a folder, can't be read, or is not valid gzip.
@@ -56,10 +68,14 @@ def open_source(path: Path, what: str) -> Iterator[IO[bytes]]:
 
 
 def read_objects(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file with their 1-based line numbers; blank lines and a BOM may stand.
+    """The JSON objects of a file with their line numbers, from 1; blank lines are passed over.
+
+    Args:
+        path: The file, `.gz` or not; it may begin with a byte order mark.
+        what: What the file should be, such as `question file`, for messages.
 
     Raises:
-        DataError: as `open_source`, or a line that is not UTF-8, not JSON, or not an object.
+        DataError: the file can't be read, or a line is not UTF-8, not JSON, or not an object.
     """
     with open_source(path, what) as file:
         for number, line in enumerate(file, start=1):
@@ -69,7 +85,16 @@ def read_objects(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    """One line as a JSON object; `DataError` with its place otherwise."""
+    """Read one line as a JSON object.
+
+    Args:
+        line: The bytes of the line.
+        path: The file that it comes from, for messages.
+        number: The number of the line, from 1, for messages.
+
+    Raises:
+        DataError: the line is not UTF-8, not JSON, or not an object.
+    """
     try:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -87,7 +112,14 @@ def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 
 class Fields:
-    """The fields of one object, taken out by name and type, with errors that name the place."""
+    """The fields of one object, taken out by name and type; a wrong one is a `DataError`.
+
+    Args:
+        values: The fields by name.
+        path: The file that it comes from.
+        line: The number of its line, from 1; None where the file has no lines.
+        prefix: The path to the object within its line or file, such as `decomposition[0].`.
+    """
 
     def __init__(self, values: dict[str, Any], path: Path, line: int | None, prefix: str = ""):
         self.values = values
@@ -96,7 +128,15 @@ class Fields:
         self.prefix = prefix
 
     def fail(self, name: str, expected: str) -> NoReturn:
-        """Raise the `DataError` that says what is wrong with a field."""
+        """Raise the `DataError` that says what is wrong with a field.
+
+        Args:
+            name: The name of the field.
+            expected: What the field should hold, in words.
+
+        Raises:
+            DataError: always.
+        """
         field = f"{self.prefix}{name}"
         if name not in self.values:
             known = ", ".join(list(self.values)[:8]) or "none"
@@ -107,7 +147,12 @@ class Fields:
         raise DataError(message, file=self.path, line=self.line)
 
     def text(self, name: str, *, blank: bool = False) -> str:
-        """A required text, `clean`ed, so that it can be written again."""
+        """A required text, `clean`ed, so that it can be written again.
+
+        Args:
+            name: The name of the field.
+            blank: Whether the text may be blank.
+        """
         value = self.values.get(name)
         if not isinstance(value, str) or not (blank or value.strip()):
             self.fail(name, "text" if blank else "text that is not blank")

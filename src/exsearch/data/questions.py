@@ -21,9 +21,13 @@ def load_questions(path: Path | str, limit: int | None = None) -> list[Question]
     as `answer` instead), `supporting` (passage ids), `decomposition` (a list of `{question, answer,
     answer_short?, support_id?}`) and `dataset`. Other fields are passed over.
 
+    Args:
+        path: The question file.
+        limit: The number of questions to read, from the first on; None reads all.
+
     Raises:
-        DataError: the file is missing, unreadable or has no question; a line is not as above; an id
-            comes twice. The message names file, line, field and what was expected.
+        DataError: the file is missing, unreadable or has no question; a line is of another form; an
+            id comes twice. The message names file, line, field and what was expected.
         ValueError: `limit` is below 1.
     """
     if limit is not None and limit < 1:

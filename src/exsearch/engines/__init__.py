@@ -1,6 +1,7 @@
 """Engines read prompts and write tokens; `ENGINES` names them, and `open_engine` opens one.
 
-Other packages add engines by entry points in the group `exsearch.engines`: an `EngineKind`.
+Other packages add engines by entry points in the group `exsearch.engines`: an `EngineKind`. Nothing
+here runs a model.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class EngineKind(Protocol):
     """The class of an engine: what can be said before a model is loaded, and how to load one.
 
     Attributes:
-        trains: See `Engine.trains`.
+        trains: True where an M-step can train the weights of this engine's models.
         has_server: True where the model is behind an address (`model.base_url`).
         options: The whole numbers that `model.engine_options` may hold; None where the engine
             checks its options itself.
@@ -41,7 +42,12 @@ class EngineKind(Protocol):
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> Engine:
-        """Open the engine that a recipe's `[model]` describes."""
+        """Open the engine that a recipe's `[model]` describes.
+
+        Raises:
+            ModelError: the model can't be loaded.
+            ConfigError: a setting that the engine can't use.
+        """
         ...
 
 
@@ -54,9 +60,9 @@ def load_engine(
     it was trained with is `model_settings(model).method`.
 
     Args:
-        model: What to load; see `models.settings.resolve_model`.
-        engine: Which engine runs it.
-        settings: The other settings of `ModelConfig` (device, batch_size, …).
+        model: The name, id or folder of the model (`models.settings.resolve_model`).
+        engine: The name of the engine that runs the model.
+        settings: More settings of `ModelConfig`: device, batch_size, …
 
     Raises:
         ModelError: no such model.
@@ -72,7 +78,13 @@ def load_engine(
 
 
 def open_engine(config: ModelConfig) -> Engine:
-    """The engine that a recipe's `[model]` describes; raises as `load_engine`."""
+    """The engine that a recipe's `[model]` describes.
+
+    Raises:
+        ModelError: no such model.
+        ConfigError: no such engine, or a setting that it can't use.
+        MissingExtraError: the engine's packages are not installed.
+    """
     return check_engine(config).from_config(config)
 
 
@@ -80,11 +92,15 @@ def check_engine(config: ModelConfig, *, to_train: bool = False) -> EngineKind:
     """Make sure that an engine's settings are its own, before a model is loaded or a file written.
 
     Args:
-        config: The settings.
+        config: The settings of the model and its engine.
         to_train: Whether the model is to be trained, too.
 
+    Returns:
+        The class of the engine.
+
     Raises:
-        ConfigError: they are not, naming the setting; or the engine has no weights to train.
+        ConfigError: no such engine, a setting that it can't use, which the message names, or
+            weights that it does not have to train.
         MissingExtraError: the engine's packages are not installed.
     """
     try:

@@ -28,10 +28,17 @@ class TooLongError(EngineError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sampling:
-    """The distribution that tokens are drawn from. Temperature 0 is greedy.
+    """The distribution that tokens are drawn from.
 
     Temperature 1 with `top_p` 1 is the model's own distribution, for which the E-step's weights
     are exact without a correction (`method.md`, E-step).
+
+    Attributes:
+        temperature: The number that logits are divided by; 0 is greedy.
+        top_p: The mass of the likeliest tokens that are drawn from, above 0; 1 leaves none out.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     temperature: float = 1.0
@@ -61,10 +68,13 @@ GREEDY = Sampling(temperature=0.0)
 class Request:
     """One prompt to continue.
 
-    `key` names the stream of randomness that this request draws from, so that what it samples does
-    not depend on which other requests share its batch (see `random_key`). `forced_ids` are written
-    in place of the first tokens drawn, for replay and for measuring; their log-probs are as usual.
-    Only the transformers engine knows them.
+    Attributes:
+        prompt_ids: The token ids of the prompt.
+        max_tokens: The most tokens that are written.
+        key: The name of the stream of randomness that the request draws from (`random_key`), so
+            that what it samples does not depend on which other requests share its batch.
+        forced_ids: Token ids that are written in place of the first ones drawn, with their usual
+            log-probs. It is for measurements; only the transformers engine knows it.
     """
 
     prompt_ids: tuple[int, ...]
@@ -75,9 +85,16 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Generation:
-    """What an engine wrote: ids (the end token included, where it was reached) and two log-probs.
+    """What an engine wrote for one request.
 
-    `log_probs` at temperature 1, untruncated; `proposal_log_probs` under the `Sampling` in use.
+    Both lists of log-probs have one value an output token, natural logarithm, and are empty where
+    the engine gives none.
+
+    Attributes:
+        output_ids: The token ids written, the end token included where it was reached.
+        log_probs: log p of each token at temperature 1, untruncated.
+        proposal_log_probs: log q of each token under the `Sampling` that it was drawn with.
+        finish_reason: `stop` where the end token was reached, `length` at `max_tokens`.
     """
 
     output_ids: tuple[int, ...]
@@ -87,10 +104,16 @@ class Generation:
 
 
 class ChatTokenizer(Protocol):
-    """Text to ids and back, with the model's own chat template."""
+    """Maps text to token ids and back, with the model's own chat template.
 
-    end_id: int  # ends an assistant turn
-    model_ids: bool  # False: no model's, private to this process, and not to be written down
+    Attributes:
+        end_id: The id that ends an assistant turn.
+        model_ids: True where the ids are the model's. Where False they are private to this
+            process and must not be written down.
+    """
+
+    end_id: int
+    model_ids: bool
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of plain text: no special tokens are added, none is recognised."""
@@ -107,7 +130,13 @@ class ChatTokenizer(Protocol):
     def extend_chat(
         self, prompt_ids: Sequence[int], output_ids: Sequence[int], content: str
     ) -> tuple[int, ...]:
-        """The ids seen and written so far, followed by one more user turn: a growing sequence."""
+        """The ids seen and written so far, followed by one more user turn: a growing sequence.
+
+        Args:
+            prompt_ids: The prompt of the call before.
+            output_ids: The reply of the call before.
+            content: The text of the new user turn.
+        """
         ...
 
 
@@ -117,18 +146,19 @@ class Engine(Protocol):
     Whether its token ids are the model's own is declared by its tokenizer (`model_ids`).
 
     Attributes:
-        rows: Sequences that are written side by side; more wait.
-        trains: True where the weights are here: they can be trained on `device` and taken over
-            again by `load_weights`.
+        rows: The number of sequences that are written side by side; more wait.
+        trains: True where an M-step can train the weights on `device`, and `load_weights` takes
+            them over again.
         scores: True where `log_prob` gives log-probs.
         streams: True where a session tells what is being written before it ends.
+        device: The torch device of the weights; read only where `trains`.
     """
 
     rows: int
     trains: bool
     scores: bool
     streams: bool
-    device: Any  # a torch device; read only where `trains`
+    device: Any
 
     @property
     def tokenizer(self) -> ChatTokenizer:
@@ -136,15 +166,21 @@ class Engine(Protocol):
         ...
 
     def open(self) -> Session:
-        """A batch of its own; the engine may allow only one at a time."""
+        """A new, empty session; the engine may allow only one at a time."""
         ...
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling
     ) -> Sequence[Generation | EngineError]:
-        """One generation a request, in their order; an error for one that can't be had alone.
+        """Write a whole batch.
 
-        Both arguments may be given by name.
+        Args:
+            requests: The prompts to continue; the argument may be given by name.
+            sampling: The distribution of tokens; the argument may be given by name.
+
+        Returns:
+            One generation a request, in their order; an error for a request that alone can't be
+            had.
 
         Raises:
             EngineError: the model could not be run on one of these requests or more.
@@ -155,11 +191,27 @@ class Engine(Protocol):
     def log_prob(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
     ) -> list[tuple[float, ...]]:
-        """Log p of each continuation token after its prompt: temperature 1, natural logarithm."""
+        """Log p of each continuation token after its prompt: temperature 1, natural logarithm.
+
+        Args:
+            prompts: Token ids, none of them empty.
+            continuations: Token ids that follow each prompt.
+
+        Returns:
+            For each pair a value a token of the continuation.
+
+        Raises:
+            TooLongError: a pair does not fit the model's context.
+            EngineError: the model can't be run, or the engine does not score.
+        """
         ...
 
     def load_weights(self, folder: Path) -> None:
-        """Take over the weights of a checkpoint folder of the same architecture."""
+        """Take over the weights of a checkpoint folder of the same architecture.
+
+        Raises:
+            ModelError: they can't be loaded, or the engine does not train.
+        """
         ...
 
 
@@ -172,21 +224,28 @@ class Session(Protocol):
         ...
 
     def submit(self, request: Request, sampling: Sampling) -> int:
-        """Hand in a request; its ticket. Nothing is run before `step`."""
+        """Hand in a request and return its ticket; nothing is run before `step`.
+
+        Args:
+            request: The prompt to continue.
+            sampling: The distribution of its tokens.
+        """
         ...
 
     def cancel(self, ticket: int) -> None:
-        """Take a request back: it gets no reply, and what it held is free."""
+        """Take the request with this ticket back: it gets no reply, and what it held is free."""
         ...
 
     def written(self, ticket: int) -> Sequence[int]:
-        """The ids written so far for a request; empty where none are, or the engine can't tell."""
+        """The ids written so far for a ticket; empty where none are, or the engine can't tell."""
         ...
 
     def step(self) -> list[tuple[int, Generation | EngineError]]:
-        """Go on by one pass; tickets and replies of the requests that it ended.
+        """Go on by one pass of the model.
 
-        A request that can't be run has its error for a reply, and leaves the others alone.
+        Returns:
+            The tickets and replies of the requests that ended. A request that can't be run has its
+            error for a reply, and leaves the others alone.
 
         Raises:
             EngineError: the model could not be run, for any of them; the session is over then.

@@ -28,9 +28,14 @@ class HuggingFaceChat:
 
     Args:
         tokenizer: A fast transformers tokenizer.
-        template_kwargs: Variables for the chat template; thinking is off unless set here.
+        template_kwargs: Variables for the chat template; `enable_thinking` is False unless set
+            here.
         system_prompt: A system turn before every chat; None leaves it to the template, and an
             empty one saves the tokens of a template's default.
+
+    Attributes:
+        hf: The transformers tokenizer.
+        end_id: The id that ends an assistant turn.
 
     Raises:
         ModelError: the tokenizer has no end token, or its template can't hold a user turn.
@@ -80,7 +85,13 @@ class HuggingFaceChat:
     def extend_chat(
         self, prompt_ids: Sequence[int], output_ids: Sequence[int], content: str
     ) -> tuple[int, ...]:
-        """`prompt_ids` and `output_ids` kept as they are, then the turn's end and one user turn."""
+        """All ids so far, kept as they are, then the turn's end and one user turn.
+
+        Args:
+            prompt_ids: The prompt of the call before.
+            output_ids: The reply of the call before.
+            content: The text of the new user turn.
+        """
         turns = [_user("a"), _assistant(_PROBE), _user(self._defuse(content))]
         glue = self._render(turns, True).split(_PROBE, 1)[1]  # the content may hold it, too
         ids = self.hf.encode(glue, add_special_tokens=False)
@@ -102,6 +113,7 @@ class HuggingFaceChat:
             raise ModelError(f"the model's chat template failed on a user turn: {error}") from error
 
     def _find_end(self) -> int:
+        """The id that ends an assistant turn in the template, or else the end of a sequence."""
         ids = self.hf.encode(self._turn_end, add_special_tokens=False)
         if ids and ids[0] in self._special_ids:
             return ids[0]

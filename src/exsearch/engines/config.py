@@ -1,4 +1,7 @@
-"""A model's settings are which model is run, by which engine, and how."""
+"""A model's settings are which model is run, by which engine, and how.
+
+What an engine makes of them is checked in `engines.check_engine`.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ class ModelConfig:
             the server's own name for the model.
         engine: `transformers`, `vllm`, `openai`, `scripted`, or a name that another package
             registered.
-        device: `auto`, `cpu` or `cuda`.
-        batch_size: Sequences decoded together, or requests under way at once.
-        token_budget: Prompt tokens in one pass; 0 suits the device.
+        device: The device that runs the model: `auto`, `cpu` or `cuda`.
+        batch_size: The number of sequences decoded together, or of requests under way at once.
+        token_budget: The most prompt tokens in one pass; 0 takes what suits the device.
         system_prompt: The system turn; None keeps the chat template's own, empty saves its tokens.
         chat_template_kwargs: Variables for the chat template.
         base_url: The server's address, for engine `openai` alone, such as
             `http://localhost:8000/v1`.
-        api_key_env: Environment variable with the server's key; it may be unset.
+        api_key_env: The environment variable that holds the server's key; it may be unset.
         engine_options: The engine's own settings (`docs/engines.md`); `transformers` takes
             `cache_tokens`.
     """
@@ -45,7 +48,7 @@ class ModelConfig:
 
     @property
     def local_settings(self) -> dict[str, Any]:
-        """What an engine that runs a model here is built with, besides the model itself."""
+        """The arguments that an engine of models on this machine takes, besides the model."""
         return {
             "device": self.device,
             "batch_size": self.batch_size,

@@ -40,7 +40,7 @@ class ScriptedEngine(InTurns):
     """`Engine` that replies by a script.
 
     Args:
-        script: What to reply. Either rules, a mapping or pairs of (text, reply): the first whose
+        script: The replies. Either rules, a mapping or pairs of (text, reply): the first whose
             text occurs in the prompt's last user turn, or in what is forced after it, gives the
             reply. Or a function of the whole chat as text (`User: …`, `Assistant: …`, one turn a
             line). A reply that is a list stands for samples: greedy takes the first, sampling one
@@ -66,7 +66,11 @@ class ScriptedEngine(InTurns):
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> ScriptedEngine:
-        """See `EngineKind.from_config`; the model's name is the script file's path."""
+        """Open the engine that a recipe's `[model]` describes; `name` is the script file's path.
+
+        Raises:
+            DataError: no such file, or a line that is no rule.
+        """
         return cls.from_file(Path(config.name))
 
     @classmethod
@@ -87,7 +91,9 @@ class ScriptedEngine(InTurns):
         return cls(rules)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """One scripted reply a request; log p and log q are those of `answer_log_prob`'s default.
+        """One scripted reply a request (`Engine.generate`).
+
+        log p and log q of a token are -ln 257 for each byte of it; for the end token, for one byte.
 
         Raises:
             EngineError: the script has no reply for a prompt; the message names it.
@@ -97,7 +103,7 @@ class ScriptedEngine(InTurns):
     def log_prob(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
     ) -> list[tuple[float, ...]]:
-        """Log p of each continuation token; a scripted sum stands on the last of them."""
+        """Log p of each continuation token (`Engine.log_prob`); a scripted sum is on the last."""
         if self._answer_log_prob is None:
             return [_uniform(ids) for ids in continuations]
         scores: list[tuple[float, ...]] = []
@@ -119,6 +125,7 @@ class ScriptedEngine(InTurns):
         return Generation(cut, log_probs, log_probs, "stop" if cut == ids else "length")
 
     def _replies(self, prompt_ids: tuple[int, ...]) -> Replies:
+        """The reply, or replies, that the function or the first fitting rule gives for a prompt."""
         if self._function is not None:
             return self._function(self.tokenizer.chat_text(prompt_ids))
         turns = [n for n, id_ in enumerate(prompt_ids) if id_ == USER]

@@ -17,9 +17,10 @@ from exsearch.halves import by_halves
 
 
 class InTurns:
-    """What an engine declares that writes whole batches; it adds a tokenizer and `generate`.
+    """The base of an engine that writes whole batches.
 
-    One that scores adds `log_prob`, one that trains `load_weights` and `device`, too.
+    Such an engine adds a tokenizer and `generate`; `log_prob` where it scores; `load_weights` and
+    `device` where it trains. `Engine` explains the attributes.
     """
 
     rows: int = sys.maxsize
@@ -29,13 +30,13 @@ class InTurns:
     device: Any = None
 
     def open(self: Engine) -> Session:
-        """See `Engine.open`."""
+        """A new, empty session; any number may be open."""
         return Turns(self)
 
     def log_prob(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
     ) -> list[tuple[float, ...]]:
-        """Refused where the engine does not say otherwise.
+        """Refuse to score (`Engine.log_prob`); an engine that scores has a method of its own.
 
         Raises:
             EngineError: always.
@@ -46,7 +47,7 @@ class InTurns:
         )
 
     def load_weights(self, folder: Path) -> None:
-        """Refused where the engine does not say otherwise.
+        """Refuse to take over weights; an engine that trains has a method of its own.
 
         Raises:
             ModelError: always.
@@ -55,7 +56,11 @@ class InTurns:
 
 
 class Turns:
-    """A `Session` over an engine that only knows whole batches."""
+    """A `Session` over an engine that only knows whole batches.
+
+    Args:
+        engine: The engine, whose `generate` is called.
+    """
 
     def __init__(self, engine: Engine):
         self.engine = engine
@@ -64,25 +69,28 @@ class Turns:
 
     @property
     def busy(self) -> bool:
-        """See `Session.busy`."""
+        """True while a request has no reply."""
         return bool(self._waiting)
 
     def submit(self, request: Request, sampling: Sampling) -> int:
-        """See `Session.submit`."""
+        """Hand in a request and return its ticket (`Session.submit`)."""
         self._tickets += 1
         self._waiting.append((self._tickets, request, sampling))
         return self._tickets
 
     def cancel(self, ticket: int) -> None:
-        """See `Session.cancel`."""
+        """Take the request with this ticket back."""
         self._waiting = [waiting for waiting in self._waiting if waiting[0] != ticket]
 
     def written(self, ticket: int) -> Sequence[int]:
-        """See `Session.written`; nothing is told before a turn ends."""
+        """Nothing: what is being written is not told before it ends."""
         return ()
 
     def step(self) -> list[tuple[int, Generation | EngineError]]:
-        """One call of `generate` for each `Sampling` that waits; see `Session.step`."""
+        """Reply to all that wait, by one call of `generate` for each `Sampling` among them.
+
+        A batch that fails is tried again by halves, so that only the culprits get an error.
+        """
         waiting, self._waiting = self._waiting, []
         done: list[tuple[int, Generation | EngineError]] = []
         for sampling in dict.fromkeys(s for _, _, s in waiting):

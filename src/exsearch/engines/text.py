@@ -1,6 +1,6 @@
 """A text tokenizer needs no model: it gives every text ids of its own, from which it reads back.
 
-For engines that have no tokenizer at hand. It knows no chat template; turns are marked by ids.
+It is for engines that have no tokenizer at hand. It knows no chat template: ids mark the turns.
 """
 
 from __future__ import annotations
@@ -50,7 +50,13 @@ class TextTokenizer:
     def extend_chat(
         self, prompt_ids: Sequence[int], output_ids: Sequence[int], content: str
     ) -> tuple[int, ...]:
-        """All ids so far, the turn's end where it is missing, and one more user turn."""
+        """All ids so far, the turn's end where it is missing, and one more user turn.
+
+        Args:
+            prompt_ids: The prompt of the call before.
+            output_ids: The reply of the call before.
+            content: The text of the new user turn.
+        """
         end = () if output_ids and output_ids[-1] == END else (END,)
         turn = self.encode_chat([Message(role="user", content=content)])
         return (*prompt_ids, *output_ids, *end, *turn)

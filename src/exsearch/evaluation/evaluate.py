@@ -49,9 +49,27 @@ def evaluate(
 ) -> dict[str, Any]:
     """Answer all questions and score the answers; goes on where an earlier call was killed.
 
-    Writes into `folder`: `trajectories.jsonl` as it goes, then `predictions.jsonl` (one line a
-    question) and `summary.json`, which is also returned (`summarise`). `chunk` questions are
-    answered side by side and committed as one; what was begun with one number goes on with it.
+    It writes `trajectories.jsonl` as it goes, then `predictions.jsonl` (one line a question) and
+    `summary.json` into the folder.
+
+    Args:
+        questions: The questions, each with an accepted answer.
+        engine: The engine that writes the tokens.
+        retriever: The retriever that answers the sub-queries.
+        folder: The folder to write, which is made where it is missing.
+        method: How questions are answered.
+        rules: Whose rules the metrics follow where `kilt` and `hotpotqa` differ.
+        sampling: The distribution that tokens are drawn from; greedy by default.
+        seed: Decides all sampling.
+        examples: Solved questions that are shown before each new chat; None shows none.
+        retry_malformed: Sample a malformed generation once more.
+        chunk: The number of questions that are answered side by side and committed as one; what was
+            begun with one number goes on with it.
+        max_error_share: The share of a chunk's questions that may fail, from 0 to 1.
+        on_event: A function that is called with each event of the episodes.
+
+    Returns:
+        The figures of `summarise`, the `rules`, and the `seconds` of all chunks together.
 
     Raises:
         DataError: no question, or one without an answer to score by.
@@ -99,9 +117,14 @@ def evaluate(
 
 
 def row(trajectory: Trajectory, metrics: Sequence[Metric], rules: Rules = "kilt") -> dict[str, Any]:
-    """What one trajectory is worth, as plain values: every metric by its name, and what it is of.
+    """One trajectory as plain values: its question and answer, each metric by name, and counts.
 
     A metric is None where it says nothing about the question: recall, where no support is named.
+
+    Args:
+        trajectory: The trajectory of a question with an accepted answer.
+        metrics: The metrics to work out.
+        rules: Whose rules the metrics follow where `kilt` and `hotpotqa` differ.
     """
     question = trajectory.question
     judged = Judged(question, trajectory.answer, trajectory.passages, rules)
@@ -128,9 +151,17 @@ def row(trajectory: Trajectory, metrics: Sequence[Metric], rules: Rules = "kilt"
 def summarise(
     rows: Sequence[dict[str, Any]], metrics: Sequence[Metric], *, seed: int = 0
 ) -> dict[str, Any]:
-    """Means (fractions from 0 to 1) with 95 % bootstrap intervals over questions, and counts.
+    """The figures of an evaluation, from its rows.
 
-    A metric that says nothing about some questions has the number of the others as `<name>_n`.
+    Args:
+        rows: What `row` gives for each trajectory.
+        metrics: The metrics that the rows hold.
+        seed: Decides the resampling of the intervals.
+
+    Returns:
+        The mean of each metric, from 0 to 1, by its name, with its 95 % bootstrap interval over
+        questions in `ci95`; counts; and mean `steps`. A metric that says nothing about some
+        questions has the number of the others as `<name>_n`.
     """
     figures = {
         metric.name: [float(r[metric.name]) for r in rows if r[metric.name] is not None]

@@ -26,13 +26,13 @@ Rules = Literal["kilt", "hotpotqa"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:
-    """What one question came to.
+    """All that a metric may look at for one question.
 
     Attributes:
         question: The question, with an accepted answer.
-        prediction: What was answered; empty where nothing was.
+        prediction: The answer that was given; empty where none was.
         passages: Every passage that was found, each once; None where only answers are judged.
-        rules: Whose rules hold where they differ.
+        rules: Whose rules hold where those of KILT and of HotpotQA differ.
     """
 
     question: Question
@@ -46,10 +46,10 @@ class Metric:
     """A figure of one question, from 0 to 1.
 
     Attributes:
-        name: What files, recipes and tables of figures call it.
-        label: What people read.
-        function: The figure; where it is of searches, None for a question that it says nothing
-            about.
+        name: The metric's name in files, recipes and tables of figures.
+        label: The metric's name for people.
+        function: Works the figure out. A metric of searches gives None for a question that it says
+            nothing about.
         of_searches: True where it needs the passages found, so that predictions alone have none.
     """
 
@@ -72,7 +72,7 @@ def find_metric(name: str) -> Metric:
     """The metric with this name.
 
     Raises:
-        ConfigError: there is none; names the nearest one.
+        ConfigError: no metric has this name; the message says which one is nearest.
     """
     return plugins.find(METRICS, name, "metric")
 
@@ -83,7 +83,9 @@ _CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
 
 
 def normalize(text: str) -> str:
-    """Lower case; ASCII punctuation, then the articles a, an, the, then spare white space out.
+    """A text in lower case without ASCII punctuation, the articles a, an, the, and spare blanks.
+
+    They are taken out in this order, as KILT does.
 
     Example:
         >>> normalize("The  Beatles' (U.K.) album")
@@ -93,7 +95,11 @@ def normalize(text: str) -> str:
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
-    """1 where the prediction equals an accepted answer after `normalize`, else 0.
+    """Exact match: 1 where the prediction equals an accepted answer after `normalize`, else 0.
+
+    Args:
+        prediction: The answer that was given.
+        answers: The accepted answers.
 
     Raises:
         ValueError: no accepted answer.
@@ -104,7 +110,10 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 def f1(prediction: str, answers: Sequence[str], rules: Rules = "kilt") -> float:
     """The best F1 of words, counted with repeats after `normalize`, over the accepted answers.
 
-    With `rules="hotpotqa"` it is 0 where either side is yes, no or noanswer and they differ.
+    Args:
+        prediction: The answer that was given.
+        answers: The accepted answers.
+        rules: With `hotpotqa`, F1 is 0 where either side is yes, no or noanswer and they differ.
 
     Raises:
         ValueError: no accepted answer, or unknown rules.
@@ -120,6 +129,10 @@ def accuracy(prediction: str, answers: Sequence[str]) -> float:
     KILT has no such metric. This is the usual one of published work: containment as a text, not at
     word boundaries, so that the answer "no" is found in "unknown". Read it beside EM and F1.
 
+    Args:
+        prediction: The answer that was given.
+        answers: The accepted answers.
+
     Raises:
         ValueError: no accepted answer.
     """
@@ -129,7 +142,12 @@ def accuracy(prediction: str, answers: Sequence[str]) -> float:
 def recall_by_id(
     found_ids: Iterable[str], supporting: Sequence[str], k: int | None = None
 ) -> float:
-    """The share of the supporting passages that are among the first k found (all where None).
+    """The share of the supporting passages that were found.
+
+    Args:
+        found_ids: The ids of the passages found, best first.
+        supporting: The ids of the supporting passages.
+        k: The number of passages found that count, from the first on; None counts all.
 
     Raises:
         ValueError: no supporting passage is known.
@@ -143,9 +161,14 @@ def recall_by_id(
 def recall_by_answer(
     passages: Sequence[Passage], answers: Sequence[str], k: int | None = None
 ) -> float:
-    """1 where one of the first k passages (all where None) holds an accepted answer, else 0.
+    """1 where one of the passages found holds an accepted answer, else 0.
 
     Title and text are searched, after `normalize` and at word boundaries: "US" is not in "Russia".
+
+    Args:
+        passages: The passages found, best first.
+        answers: The accepted answers.
+        k: The number of passages that count, from the first on; None counts all.
 
     Raises:
         ValueError: no accepted answer.

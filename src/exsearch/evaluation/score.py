@@ -18,12 +18,14 @@ from exsearch.records import Question
 
 
 def load_predictions(path: Path | str) -> dict[str, str]:
-    """Predicted answers by question id, from lines of `{"id", "prediction"}`, `.gz` or not.
+    """Predicted answers by question id.
 
-    A prediction may be blank (it counts as wrong), but not be missing.
+    Args:
+        path: JSON lines of `{"id", "prediction"}`, `.gz` or not. A prediction may be blank, which
+            counts as wrong, but not be missing.
 
     Raises:
-        DataError: the file is missing or empty, a line is not as above, or an id comes twice.
+        DataError: the file is missing or empty, a line is of another form, or an id comes twice.
     """
     path = Path(path)
     predictions: dict[str, str] = {}
@@ -48,10 +50,16 @@ def score_predictions(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """EM, F1 and accuracy over all questions, as shares of 1, with their 95 % intervals.
+    """The mean of each metric of answers over all questions, with its 95 % interval.
+
+    Args:
+        questions: The questions, each with an accepted answer.
+        predictions: The predicted answers by question id; a missing one is wrong.
+        rules: Whose rules the metrics follow where `kilt` and `hotpotqa` differ.
+        seed: Decides the resampling of the intervals.
 
     Returns:
-        `{"n", "em", "f1", "acc", …, "ci95": {"em": [low, high], …}, "missing"}`, a metric each,
+        `{"n", "em", "f1", "acc", …, "ci95": {"em": [low, high], …}, "missing"}`: means from 0 to 1,
         where `missing` counts the questions without a prediction.
 
     Raises:
@@ -78,12 +86,20 @@ def compare_predictions(
 ) -> dict[str, dict[str, Any]]:
     """How much better `predictions` are than `others` on the same questions, by paired bootstrap.
 
+    Args:
+        questions: The questions, each with an accepted answer.
+        predictions: The answers of the first system, by question id; a missing one is wrong.
+        others: The answers of the second system, by question id; a missing one is wrong.
+        rules: Whose rules the metrics follow where `kilt` and `hotpotqa` differ.
+        seed: Decides the resampling.
+
     Returns:
         For each metric of an answer `{"difference", "ci95", "p", "better", "worse"}`: shares of 1,
         the two-sided p-value, and the questions on which the first system did better and worse.
 
     Raises:
-        DataError: as `score_predictions`, for either.
+        DataError: no question, a question without an accepted answer, or in either system a
+            prediction for an id that no question has.
         ValueError: unknown rules.
     """
     first, second = (_values(questions, each, rules) for each in (predictions, others))
@@ -104,7 +120,7 @@ def compare_predictions(
 def _values(
     questions: Sequence[Question], predictions: Mapping[str, str], rules: Rules
 ) -> dict[str, list[float]]:
-    """Each metric of each question."""
+    """The value of each metric of answers for each question, in the order of the questions."""
     _check(questions, predictions)
     judged = [Judged(q, predictions.get(q.id, ""), None, rules) for q in questions]
     return {

@@ -16,7 +16,14 @@ _CELLS = 4_000_000  # drawn at a time, so that memory stays small for any number
 
 @dataclasses.dataclass(frozen=True)
 class PairedDifference:
-    """mean(a) - mean(b) over the same questions, its interval, and a two-sided p-value."""
+    """How far two systems differ on the same questions.
+
+    Attributes:
+        difference: mean(a) - mean(b).
+        low: The lower end of the interval of the difference.
+        high: The upper end of the interval of the difference.
+        p_value: The two-sided p-value.
+    """
 
     difference: float
     low: float
@@ -27,7 +34,16 @@ class PairedDifference:
 def bootstrap_interval(
     values: Sequence[float], *, seed: int = 0, resamples: int = 10_000, level: float = 0.95
 ) -> tuple[float, float]:
-    """The percentile interval of the mean of `values`, one value a question.
+    """The percentile interval of a mean (the bootstrap, Efron 1979).
+
+    Args:
+        values: One value a question.
+        seed: Decides the resampling.
+        resamples: The number of resamples.
+        level: The share of resampled means that the interval holds, such as 0.95.
+
+    Returns:
+        The lower and the upper end.
 
     Raises:
         ValueError: no value, one that is not finite, or an option out of range.
@@ -48,6 +64,13 @@ def paired_bootstrap(
 
     The p-value is the share of resamples of the differences, shifted to mean 0, whose mean is at
     least as far from 0 as the measured one; one is added to both counts, so that it is never 0.
+
+    Args:
+        a: The values of the first system, one a question.
+        b: The values of the second system on the same questions.
+        seed: Decides the resampling.
+        resamples: The number of resamples.
+        level: The share of resampled differences that the interval holds, such as 0.95.
 
     Raises:
         ValueError: unequal lengths, no value, one that is not finite, or an option out of range.
@@ -75,7 +98,7 @@ def _checked(values: Sequence[float], resamples: int, level: float) -> np.ndarra
 
 
 def _resampled_means(values: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-    """The means of `resamples` draws with replacement, as many values each; (resamples,)."""
+    """The means (resamples,) of draws with replacement, each of as many values as there are."""
     draw = np.random.default_rng(seed)
     rows = max(1, _CELLS // len(values))
     means = np.empty(resamples)

@@ -50,7 +50,7 @@ def evaluate(
         rules: Whose rules the metrics follow where `kilt` and `hotpotqa` differ.
         temperature: The temperature of sampling; 0 is greedy.
         retry_malformed: Sample a malformed generation once more.
-        examples: Where worked examples for an untrained model come from; None shows none.
+        examples: The source of worked examples for an untrained model; None shows none.
         chunk: The number of questions that are answered side by side and committed as one. Fewer
             take longer, and less is done anew after a stop.
         bars: Opens the progress bar; None shows one.

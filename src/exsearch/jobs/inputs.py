@@ -51,7 +51,7 @@ class Asking:
 
 @dataclasses.dataclass(frozen=True)
 class ExampleSource:
-    """Where worked examples for an untrained model come from.
+    """The source of worked examples for an untrained model.
 
     Attributes:
         count: The number of solved questions that are shown; 0 shows none.
@@ -152,6 +152,7 @@ def content_hash(place: Path) -> str | None:
 
 
 def _model_identity(model: ModelConfig) -> dict[str, Any]:
+    """What determines a model's answers: a hash of its content where it is here, and settings."""
     keys = ["engine", "system_prompt", "chat_template_kwargs"]
     kind, content = check_engine(model), None
     if kind.has_server:

@@ -1,4 +1,4 @@
-"""The teacher's engine, and how a model is told that it teaches.
+"""A teacher is opened as an engine whose model is told that it teaches.
 
 What becomes of the teacher's answers is in `training/teacher.py`.
 """

@@ -26,7 +26,7 @@ class Answer:
     """A reply, or the part of one, that answers the question.
 
     Attributes:
-        text: The answer.
+        text: The answer, without its frame.
         start: The character of the reply at which the answer begins, right after its frame; 0
             where the frame was forced.
         stop_reason: Why the trajectory ends with it: `answered`, or `max_steps` where the answer
@@ -81,7 +81,7 @@ class Look:
     """A search; the plan gets the passages as a tuple, best first.
 
     Attributes:
-        query: The sub-query.
+        query: The sub-query that is searched for.
         k: The most passages that the search returns.
     """
 

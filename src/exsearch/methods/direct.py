@@ -27,5 +27,5 @@ class DirectMethod:
         check_least(self, answer_tokens=1)
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
-        """Ask for the answer, and end with it."""
+        """Ask for the answer, and end with it (`Method.plan`)."""
         return (yield ask_answer(answer_prompt(question.question, None, 0), self.answer_tokens))

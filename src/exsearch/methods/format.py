@@ -69,7 +69,10 @@ def labels(passages: Sequence[Passage]) -> dict[str, str]:
 def think_prompt(question: str, steps: Sequence[Step]) -> str:
     """The prompt of a thought: the question and a note for each step.
 
-    A note is the sub-query with its evidence, or with `NOTHING_FOUND`.
+    Args:
+        question: The text of the question.
+        steps: The finished searches. A note is the sub-query with the evidence, or with
+            `NOTHING_FOUND`.
     """
     notes = [f"{n}. {_note(step)}" for n, step in enumerate(steps, start=1)] or ["none"]
     return "\n".join([THINK_INSTRUCTION, f"Question: {one_line(question)}", "Notes:", *notes])
@@ -81,12 +84,12 @@ def _note(step: Step) -> str:
 
 
 def record_prompt(query: str, passages: Sequence[Passage], words: int) -> str:
-    """The prompt of a record: the sub-query and its passages, each cut to `words` words."""
+    """The prompt of a record: a sub-query and the passages found, each cut to `words` words."""
     return "\n".join([RECORD_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages, words)])
 
 
 def select_prompt(query: str, passages: Sequence[Passage], words: int) -> str:
-    """The prompt of a choice: the sub-query and its passages, each cut to `words` words."""
+    """The prompt of a choice: a sub-query and the passages found, each cut to `words` words."""
     return "\n".join([SELECT_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages, words)])
 
 
@@ -136,7 +139,7 @@ def noted(query: str, found: Sequence[Passage], words: int) -> Step:
     """A step whose evidence is the beginning of the best passage.
 
     Args:
-        query: The sub-query.
+        query: The sub-query that was searched for.
         found: The passages that it found, best first; where there are none, there is no evidence.
         words: The number of words of the passage that become evidence.
     """
@@ -190,7 +193,12 @@ def parse_thought(text: str) -> Search | Answer | Malformed:
 def parse_forced_answer(
     text: str, stop_reason: StopReason = StopReason.ANSWERED
 ) -> Answer | Malformed:
-    """Read what followed a forced answer frame; more than one line is malformed."""
+    """Read what followed a forced answer frame; more than one line is malformed.
+
+    Args:
+        text: The reply, without the frame.
+        stop_reason: Why the trajectory ends with this answer.
+    """
     text = text.strip()
     if not text or "\n" in text:
         return Malformed("several_lines" if text else "empty_answer")
@@ -212,9 +220,15 @@ def render_record(evidence: Evidence | None, passages: Sequence[Passage]) -> str
 
 
 def parse_record(text: str, passages: Sequence[Passage]) -> Evidence | Malformed | None:
-    """Read a record over the passages that its prompt shows; None where nothing helped.
+    """Read a record.
 
-    A record without a label, or with one that names no passage, is malformed.
+    Args:
+        text: The reply.
+        passages: The passages that the prompt shows, in their order.
+
+    Returns:
+        The evidence; None where nothing helped. A record without a label, or with one that names no
+        passage, is malformed.
     """
     text = text.strip()
     if not text:
@@ -234,13 +248,22 @@ def parse_record(text: str, passages: Sequence[Passage]) -> Evidence | Malformed
 
 
 def render_select(selected_ids: Sequence[str], passages: Sequence[Passage]) -> str:
-    """The text that the model writes for a choice among the passages that its prompt shows."""
+    """The text that the model writes for a choice of passages.
+
+    Args:
+        selected_ids: The ids of the chosen passages, best first.
+        passages: The passages that the prompt shows, in their order.
+    """
     label_of = {id_: label for label, id_ in labels(passages).items()}
     return " ".join(f"[{label_of[id_]}]" for id_ in selected_ids) or NONE_SELECTED
 
 
 def parse_select(text: str, passages: Sequence[Passage]) -> tuple[str, ...] | Malformed:
-    """Read a choice among the passages that its prompt shows.
+    """Read a choice of passages.
+
+    Args:
+        text: The reply.
+        passages: The passages that the prompt shows, in their order.
 
     Returns:
         The ids of the chosen passages, best first, empty where none helps. A label that names no

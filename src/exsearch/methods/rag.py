@@ -31,7 +31,7 @@ class RagMethod:
         check_least(self, passages=1, passage_words=1, answer_tokens=1)
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
-        """Search for the question itself, then ask for the answer."""
+        """Search for the question itself, then ask for the answer (`Method.plan`)."""
         found = yield Look(question.question, self.passages)
         steps.append(Step(question.question, found))
         prompt = answer_prompt(question.question, found, self.passage_words)

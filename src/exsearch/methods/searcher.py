@@ -62,7 +62,7 @@ class SearcherMethod:
         check_least(self, thought_tokens=1, select_tokens=1, record_tokens=1)
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
-        """Think, search and record, until the model answers or no search is left."""
+        """Think, search and record until the model answers or no search is left (`Method.plan`)."""
         limit, goes_on = self.thought_tokens, self.context == "transcript"
         while len(steps) < self.max_steps:
             action = yield ask_thought(self._prompt(question, steps), limit, goes_on=goes_on)

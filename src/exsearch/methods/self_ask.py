@@ -16,7 +16,7 @@ class SelfAskMethod:
     """Ask follow-up questions until the answer is plain; the notes quote passages.
 
     Attributes:
-        max_steps: The most follow-up questions; after them the answer frame is forced.
+        max_steps: The most searches, one a sub-query; then the answer frame is forced.
         passage_words: The number of words of the best passage that enter the notes.
         thought_tokens: The most tokens that a follow-up question, or the answer, may take.
     """
@@ -30,7 +30,7 @@ class SelfAskMethod:
         check_least(self, max_steps=0, passage_words=1, thought_tokens=1)
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
-        """Ask and search in turn, until the model answers or no search is left."""
+        """Ask and search in turn, until the model answers or no search is left (`Method.plan`)."""
         while len(steps) < self.max_steps:
             action = yield ask_thought(think_prompt(question.question, steps), self.thought_tokens)
             if isinstance(action, Answer):

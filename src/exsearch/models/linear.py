@@ -3,7 +3,8 @@
 PyTorch sends float32 products to MKL, which keeps to AVX2 on processors of other makers than its
 own; oneDNN, which PyTorch also ships, uses AVX-512 on all of them and is there more than twice as
 fast. The precision is the same: plain float32 throughout. The rule is fixed by the processor, not
-by a measurement, so that a resumed run takes the same way and ends with the same bits.
+by a measurement, so that a resumed run takes the same way and ends with the same bits. Other layers
+and devices are left alone.
 """
 
 from __future__ import annotations
@@ -17,24 +18,29 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-_ROWS = 64  # of a pass, for which the order is chosen; it suits longer ones as well
+_ROWS = 64  # the order is chosen for passes of so many tokens; it suits longer ones as well
 _LAYERS: WeakKeyDictionary[nn.Module, list[nn.Linear]] = WeakKeyDictionary()
 
 
 class PackedWeights:
     """Weights of a model's linear layers in oneDNN's own order, which saves a quarter of the time.
 
-    They take as much memory once more, so a model whose layers have more than `limit` bytes does
-    without. A layer whose weights have changed since is packed anew.
+    They take as much memory once more. A layer whose weights have changed since is packed anew.
+
+    Args:
+        model: The model; its weights stay as they are.
+        limit: The most bytes that all weights of linear layers may have; a larger model is not
+            packed.
     """
 
     def __init__(self, model: nn.Module, limit: int = 2 * 2**30):
         weights = {id(m.weight): m.weight.nbytes for m in _linear_layers(model)}
         self._room = sum(weights.values()) <= limit
-        self._packed: dict[int, tuple[Tensor, int, Tensor]] = {}  # by id of the weight
+        # By id(weight): the weight, its version when it was packed, and the packed one.
+        self._packed: dict[int, tuple[Tensor, int, Tensor]] = {}
 
     def of(self, weight: Tensor) -> Tensor:
-        """The weight packed, or as it is where there is no room."""
+        """The weight (O, I) packed, or as it is where the model is above the limit."""
         if not self._room:
             return weight
         known = self._packed.get(id(weight))
@@ -47,10 +53,14 @@ class PackedWeights:
 
 @contextlib.contextmanager
 def onednn_linear(model: nn.Module, packed: PackedWeights | None = None) -> Iterator[None]:
-    """Within, the model's float32 linear layers on a CPU run on oneDNN; changes nothing elsewhere.
+    """Let a model's float32 linear layers on a CPU run on oneDNN; nothing else changes.
 
-    The layers keep their weights and their class; only what `forward` calls changes. `packed` is
-    for inference, where the same weights are used again and again.
+    The layers keep their weights and their class; only what `forward` calls changes.
+
+    Args:
+        model: The model whose layers change.
+        packed: The model's packed weights, for inference, where the same weights are used again
+            and again; None uses them as they are.
     """
     changed = []
     try:
@@ -82,10 +92,13 @@ def onednn_is_faster() -> bool:
 
 
 def padded_rows(rows: int) -> int:
-    """The next of few numbers of rows, at most a sixteenth more, where oneDNN is in use.
+    """The next larger one of few numbers of rows, where oneDNN is in use; at most a sixteenth more.
 
-    It keeps code for each number of rows that it has met, about a megabyte for all the shapes of a
-    model, and gives none back: passes of any length would take gigabytes in the end.
+    oneDNN keeps code for each number of rows that it has met, about a megabyte for all the shapes
+    of a model, and gives none back: passes of any length would take gigabytes in the end.
+
+    Args:
+        rows: The number of rows of a matrix, that is, the tokens of a pass.
     """
     if not onednn_is_faster():
         return rows
@@ -113,7 +126,7 @@ def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 class _OneDnnLinear(torch.autograd.Function):
-    """The same with its gradients, each of which is again one such product."""
+    """`_product` with its gradients, each of which is again one such product."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,7 +1,13 @@
 """Prefixes that sequences share: within one pass (`shared`), or among all so far (`PrefixTree`).
 
-A place is where the keys and values of one token lie: a row of a pool, or a token of the pass. This
-module counts places; it holds no tensors.
+This module counts places; it holds no tensors.
+
+Glossary:
+    pass   One call of the model, over new tokens of many sequences.
+    pool   Keys and values that are kept from pass to pass.
+    place  Where the key and the value of one token lie: an index into a pool, or into the tokens of
+           the pass itself.
+    span   The new tokens of one sequence in a pass, with the places of the whole sequence.
 """
 
 from __future__ import annotations
@@ -14,11 +20,17 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """New tokens `start` to `start + new` of a pass; its last `new` places are theirs."""
+    """The new tokens of one sequence in a pass, with the places of the whole sequence.
+
+    Attributes:
+        start: The first new token, counted in the spans' tokens of the pass.
+        new: The number of new tokens; they follow one another, and the last places are theirs.
+        all_places: The places of the whole sequence of L tokens, new ones included, int64 (L,).
+    """
 
     start: int
     new: int
-    all_places: np.ndarray  # (L,) places of the whole sequence, new tokens included
+    all_places: np.ndarray
 
     @property
     def alone(self) -> bool:
@@ -32,11 +44,12 @@ def shared(
     """Passes over sequences, each with what they have in common encoded once.
 
     Args:
-        sequences: Token ids.
-        budget: New tokens in one pass, where one sequence does not have more.
+        sequences: The token ids of each sequence.
+        budget: The most new tokens in one pass; a sequence with more has a pass of its own.
 
     Yields:
-        Which sequences a pass holds, and their spans; places count the tokens of the pass.
+        For each pass the numbers of its sequences, and their spans; places count the tokens of the
+        pass. A sequence that comes twice has a span without new tokens the second time.
     """
     # In sorted order a sequence has its longest common prefix with the one before it.
     tokens = [np.asarray(s, np.int64) for s in sequences]
@@ -58,10 +71,12 @@ def shared(
 
 
 class PrefixTree:
-    """A radix tree over token ids with one place a token; the longest unused branches go first.
+    """A radix tree over token ids with one place a token.
+
+    Where places run out, the branches that were not used for the longest time are forgotten first.
 
     Args:
-        capacity: Places in all.
+        capacity: The number of places.
     """
 
     def __init__(self, capacity: int):
@@ -69,19 +84,19 @@ class PrefixTree:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all sequences, so that every place is free."""
         self._root = _Node(np.empty(0, np.int64), np.empty(0, np.int64), None)
         # Taken from the end, so that the lowest places, whose memory is in use, come first.
         self._free = list(range(self.capacity - 1, -1, -1))
         self._clock = 0
 
     def grow(self, capacity: int) -> None:
-        """Add places."""
+        """Raise the number of places to `capacity`."""
         self._free[:0] = range(capacity - 1, self.capacity - 1, -1)
         self.capacity = max(self.capacity, capacity)
 
     def tick(self) -> None:
-        """A new round begins: what was found or added before it may be forgotten."""
+        """Begin a new round: what was found or added before it may be forgotten."""
         self._clock += 1
 
     def find(self, ids: Sequence[int]) -> np.ndarray:
@@ -90,7 +105,12 @@ class PrefixTree:
         return np.concatenate([np.empty(0, np.int64), *parts])
 
     def add(self, ids: Sequence[int], places: np.ndarray) -> None:
-        """Remember `ids`, of which `places` holds one place each, the known ones where known."""
+        """Remember token ids and their places.
+
+        Args:
+            ids: The token ids of a sequence.
+            places: One place for each id; for a known prefix those that `find` gave.
+        """
         tokens = np.asarray(ids, np.int64)
         way = list(self._descend(tokens))
         known = sum(same for _, same in way)
@@ -113,7 +133,7 @@ class PrefixTree:
             node, tokens = child, tokens[same:]
 
     def take(self, count: int) -> np.ndarray | None:
-        """`count` free places; None where not even forgetting old branches brings so many."""
+        """Take `count` free places; None where even forgetting old branches leaves too few."""
         if len(self._free) < count:
             self._forget(count - len(self._free))
         if len(self._free) < count:
@@ -123,7 +143,7 @@ class PrefixTree:
         return np.array(taken[::-1], np.int64)
 
     def give_back(self, places: np.ndarray) -> None:
-        """Places that no sequence needs any more."""
+        """Free places that no sequence needs any more."""
         self._free.extend(places.tolist())
 
     def _forget(self, count: int) -> None:
@@ -142,7 +162,7 @@ class PrefixTree:
 
 
 class _Node:
-    """A run of tokens after its parent's."""
+    """A run of tokens that follows the tokens of its parent; `used` is its latest round."""
 
     __slots__ = ("children", "ids", "parent", "places", "used")
 
@@ -151,7 +171,7 @@ class _Node:
         self.children: dict[int, _Node] = {}
 
     def split(self, length: int) -> _Node:
-        """Make the first `length` tokens a node of their own; that node."""
+        """Make the first `length` tokens a node of their own, and return that node."""
         assert self.parent is not None
         head = _Node(self.ids[:length], self.places[:length], self.parent, self.used)
         self.parent.children[int(self.ids[0])] = head
@@ -170,7 +190,7 @@ class _Node:
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:
-    """The length of the common prefix."""
+    """The length of the common prefix of two sequences of ids."""
     length = min(len(a), len(b))
     differs = np.flatnonzero(a[:length] != b[:length])
     return int(differs[0]) if len(differs) else length

@@ -27,8 +27,8 @@ class ModelSettings:
     """How a model was trained to be asked; the defaults suit one that says nothing.
 
     Attributes:
-        method: How it answers questions.
-        system_prompt: The system turn; None is the chat template's own.
+        method: The method that the model answers questions by.
+        system_prompt: The system turn; None leaves it to the chat template.
         chat_template_kwargs: Variables for the chat template.
     """
 
@@ -43,9 +43,11 @@ def model_settings(model: str | Path) -> ModelSettings:
     A model that says nothing (a Hugging Face id, the embedded one) has the defaults. Nothing is
     loaded, converted or fetched.
 
+    Args:
+        model: The name, id or folder of a model, or the folder of a finished run.
+
     Raises:
-        ConfigError: an `exsearch.json` that can't be read.
-        ModelError: a run that is not finished.
+        ConfigError: an `exsearch.json`, a `best.json` or a recipe that can't be read.
     """
     folder = Path(model).expanduser()
     if (folder / BEST_FILE).is_file():
@@ -64,12 +66,16 @@ def model_settings(model: str | Path) -> ModelSettings:
 
 
 def write_model_settings(settings: ModelSettings, folder: Path) -> None:
-    """Write `exsearch.json` into a model's folder."""
+    """Write how a model was trained to be asked into `exsearch.json` in the model's folder."""
     (folder / MODEL_FILE).write_text(json.dumps(to_plain(settings), indent=1))
 
 
 def resolve_model(name: str | Path) -> str:
-    """A model's folder or Hugging Face id: the embedded one, a run's best, a folder, an id.
+    """The folder or Hugging Face id that a model's name stands for.
+
+    Args:
+        name: `smollm2-135m`, a Hugging Face id, a model folder, or the folder of a finished run,
+            which stands for the run's best model.
 
     Raises:
         ModelError: a path that is neither a model nor a finished run.

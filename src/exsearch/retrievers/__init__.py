@@ -2,7 +2,12 @@
 
 `RETRIEVERS` names the kinds; other packages add theirs by entry points in the group
 `exsearch.retrievers`: a `RetrieverKind`. An address `https://…` is of the kind `http`, any other
-`name://…` of the kind `name`.
+`name://…` of the kind `name`. Nothing here searches.
+
+Glossary:
+    place     An index folder or an address: what `open_retriever` takes.
+    kind      The name of a class of retrievers, such as `bm25`.
+    identity  A text that names the passages and how they are searched.
 """
 
 from __future__ import annotations
@@ -31,10 +36,10 @@ def open_retriever(place: str | Path, *, cache: int = 100_000) -> Retriever:
 
     Args:
         place: An index folder, or an address such as `http://localhost:8000`.
-        cache: Searches that are remembered; 0 remembers none.
+        cache: The number of searches that are remembered; 0 remembers none.
 
     Raises:
-        IndexDamagedError: no index there, or a damaged one.
+        IndexDamagedError: no index is there, or a damaged one.
         ConfigError: no such kind of retriever.
     """
     retriever = retriever_kind(_kind_at(place)).open(str(place))
@@ -52,12 +57,12 @@ def build_index(
     kind: str = DEFAULT_KIND,
     progress: bool = True,
 ) -> int:
-    """Index passages into a folder that `open_retriever` opens; their number.
+    """Index passages into a folder that `open_retriever` opens, and return their number.
 
     Args:
-        passages: The corpus.
+        passages: The corpus; it is read once.
         out: The folder, which is written whole or not at all.
-        kind: The kind of retriever.
+        kind: The name of the kind of retriever, such as `bm25`.
         progress: Whether a terminal shows a progress bar.
 
     Raises:
@@ -82,6 +87,9 @@ def refuse_other_content(out: Path) -> None:
 def retriever_kind(name: str) -> RetrieverKind:
     """The class of the retrievers of a kind.
 
+    Args:
+        name: The name of the kind, such as `bm25`.
+
     Raises:
         ConfigError: no such kind.
     """
@@ -89,11 +97,12 @@ def retriever_kind(name: str) -> RetrieverKind:
 
 
 def is_address(place: str | Path) -> bool:
-    """True for an address, false for a folder."""
+    """True where a place is an address (`name://…`), false where it is a folder."""
     return _ADDRESS.match(str(place)) is not None
 
 
 def _kind_at(place: str | Path) -> str:
+    """The kind of retriever at a place: an address says it by its scheme, an index by a file."""
     address = _ADDRESS.match(str(place))
     if address:
         scheme = address[1].lower()

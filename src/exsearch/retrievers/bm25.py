@@ -93,7 +93,7 @@ class Bm25Retriever:
 
     Args:
         postings: What each passage scores for each word.
-        store: The passages.
+        store: The passages of the index.
         analyser: The analyser that the index was built with.
         identity: The text that names the index in results.
 
@@ -142,7 +142,7 @@ class Bm25Retriever:
     def __len__(self) -> int:
         return len(self._store)
 
-    build = staticmethod(build_bm25)  # which has more settings than a `RetrieverKind` asks for
+    build = staticmethod(build_bm25)  # it has more settings than a `RetrieverKind` asks for
 
     def identity(self) -> str:
         """The hash of the index's manifest, which holds the hash of every other file."""

@@ -78,7 +78,7 @@ class Postings:
         numbers, scores = np.concatenate(found), np.concatenate(parts)
         order = np.argsort(numbers, kind="stable")  # merges runs, quicker than it looks
         numbers = numbers[order]
-        firsts = np.flatnonzero(np.diff(numbers, prepend=-1))  # of each passage's postings
+        firsts = np.flatnonzero(np.diff(numbers, prepend=-1))  # the first posting of each passage
         return _highest(numbers[firsts], np.add.reduceat(scores[order], firsts), k)
 
 

@@ -17,11 +17,17 @@ from exsearch.records import WeightedTrajectory
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainingSequence:
-    """Ids and, for each, the coefficient of -log p(id | ids before it) in the loss (mostly 0)."""
+    """Token ids with the loss that each carries.
+
+    Attributes:
+        input_ids: The token ids, prompts included.
+        loss_weights: For each id the factor of -log p(id | ids before it) in the loss; mostly 0.
+        sources: The ids of the trajectories that the sequence came from.
+    """
 
     input_ids: tuple[int, ...]
     loss_weights: tuple[float, ...]
-    sources: tuple[str, ...]  # ids of the trajectories it came from
+    sources: tuple[str, ...]
 
     @property
     def targets(self) -> int:
@@ -37,6 +43,12 @@ def training_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:
     before it: as Σ_j r_kj = 1, those sum to w_k (`method.md`, M-step).
 
     Calls whose prompt goes on from the one before (`transcript` context) share one sequence.
+
+    Args:
+        item: The weighted trajectory.
+
+    Returns:
+        The sequences that carry loss; none for a trajectory without weight or answer.
     """
     if not item.weight or not item.answer_ids:
         return []
@@ -85,21 +97,35 @@ def merged(sequences: Iterable[TrainingSequence]) -> list[TrainingSequence]:
 class MicroBatch:
     """Sequences as one pass of the model: each token after a given prefix stands in it once.
 
-    A target is a token that carries loss: its weight is the sum of those of all sequences that go
-    through it, and `predictors` has the token of the pass after which it comes.
+    A target is a token that carries loss.
+
+    Attributes:
+        ids: The token ids of the pass, int64 (N,).
+        positions: Each token's index in its own sequence, int64 (N,).
+        spans: The sequences as spans of the pass; those without a new token are left out.
+        targets: The ids of the targets, int64 (M,).
+        predictors: For each target the token of the pass after which it comes, int64 (M,).
+        weights: For each target the sum of the loss weights of all sequences that go through it,
+            float64 (M,).
+        sources: The ids of the trajectories.
     """
 
-    ids: np.ndarray  # (N,)
-    positions: np.ndarray  # (N,) each token's place in its own sequence
+    ids: np.ndarray
+    positions: np.ndarray
     spans: tuple[Span, ...]
-    targets: np.ndarray  # (M,) ids
-    predictors: np.ndarray  # (M,) tokens of the pass
-    weights: np.ndarray  # (M,) float64
-    sources: tuple[str, ...]  # ids of the trajectories
+    targets: np.ndarray
+    predictors: np.ndarray
+    weights: np.ndarray
+    sources: tuple[str, ...]
 
 
 def micro_batches(sequences: Sequence[TrainingSequence], budget: int) -> Iterator[MicroBatch]:
-    """Sequences in passes of at most `budget` tokens each, where one sequence has no more."""
+    """Pack sequences into passes of the model.
+
+    Args:
+        sequences: Sequences without repeats (`merged`).
+        budget: The most tokens in one pass; a sequence with more has a pass of its own.
+    """
     for members, spans in shared([s.input_ids for s in sequences], budget):
         chosen = [sequences[i] for i in members]
         size = spans[-1].start + spans[-1].new
@@ -126,14 +152,25 @@ def micro_batches(sequences: Sequence[TrainingSequence], budget: int) -> Iterato
 def without_negligible(
     sequences: Sequence[TrainingSequence], threshold: float
 ) -> tuple[list[TrainingSequence], float]:
-    """Sequences whose largest loss weight reaches `threshold`, and the loss weight left out."""
+    """Leave out sequences that hardly count.
+
+    Args:
+        sequences: The sequences of an optimizer step.
+        threshold: The least that the largest loss weight of a sequence must be.
+
+    Returns:
+        The sequences that are kept, and the sum of the loss weights that are left out.
+    """
     kept = [s for s in sequences if max(s.loss_weights) >= threshold]
     mass = sum(sum(s.loss_weights) for s in sequences)
     return kept, mass - sum(sum(s.loss_weights) for s in kept)
 
 
 def mean_loss_tokens(items: Iterable[WeightedTrajectory]) -> float:
-    """Mean number of tokens that carry loss in a trajectory that has any weight."""
+    """The mean number of tokens that carry loss in a trajectory with any weight; else 0.
+
+    `method.md`, M-step: each optimizer step is divided by it.
+    """
     counts = [
         sum(latent for _, latent in item.trajectory.latent_calls)
         + sum(r * len(a) for r, a in zip(item.answer_shares, item.answer_ids, strict=True))

@@ -1,6 +1,7 @@
 """A checkpoint is a folder that plain transformers (or PEFT) loads, whole or not there at all.
 
 A training checkpoint also holds the optimizer's state, as safetensors: nothing here is a pickle.
+When a checkpoint is due is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -28,8 +29,14 @@ STATE_FILE = "training_state.json"
 def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device) -> Any:
     """A model to train, float32: all weights, or a LoRA adapter where the config or folder has one.
 
+    Args:
+        folder: A model folder, an adapter folder, or a Hugging Face id.
+        config: Whether an adapter is trained, and of which size.
+        device: The device that it is trained on.
+
     Raises:
-        ModelError: an adapter folder where the recipe asks for full fine-tuning.
+        ModelError: an adapter folder where the recipe asks for full fine-tuning, or for an adapter
+            of another size.
         RunError: a folder that was written here is damaged.
     """
     if is_complete(Path(folder)):
@@ -61,6 +68,7 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
 
 
 def _check_adapter(folder: Path, config: MStepConfig) -> None:
+    """Refuse an adapter that the recipe does not ask for: it is trained on as it is."""
     if not config.lora_rank:
         raise ModelError(f"{folder} is an adapter: set lora_rank, or merge it first")
     own = json.loads((folder / ADAPTER_FILE).read_text())
@@ -75,7 +83,12 @@ def _check_adapter(folder: Path, config: MStepConfig) -> None:
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's randomness from this seed within, and as if untouched after."""
+    """Let torch draw from this seed; afterwards it draws as if nothing had been drawn here.
+
+    Args:
+        seed: The seed of all draws in the context.
+        device: The device whose randomness is meant, besides the CPU's.
+    """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -94,8 +107,8 @@ def save_model(
 
     Args:
         model: A transformers model, or one with a PEFT adapter.
-        tokenizer_folder: Where its tokenizer is.
-        folder: Where to write.
+        tokenizer_folder: A folder or Hugging Face id that holds the tokenizer.
+        folder: The folder to write.
         settings: How the model was trained to be asked.
     """
     with new_folder(folder) as out:
@@ -115,7 +128,15 @@ def save_training(
     tokenizer_folder: str | Path,
     folder: Path,
 ) -> None:
-    """Write all that a killed M-step needs to go on after `step` optimizer steps."""
+    """Write all that a killed M-step needs to go on.
+
+    Args:
+        model: The model as it is after the step.
+        optimizer: The optimizer as it is after the step.
+        step: The number of optimizer steps that were taken.
+        tokenizer_folder: A folder or Hugging Face id that holds the tokenizer.
+        folder: The folder to write.
+    """
     with new_folder(folder) as out:
         _save_model(model, tokenizer_folder, out)
         tensors: dict[str, torch.Tensor] = {}
@@ -127,7 +148,11 @@ def save_training(
 
 
 def load_training(optimizer: torch.optim.Optimizer, folder: Path) -> int:
-    """Put the optimizer's state back; the number of steps already taken.
+    """Put the optimizer's state back, and return the number of optimizer steps already taken.
+
+    Args:
+        optimizer: An optimizer over the same weights, in the same order.
+        folder: The folder that `save_training` wrote.
 
     Raises:
         RunError: the folder is damaged.

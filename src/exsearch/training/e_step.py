@@ -36,17 +36,22 @@ class EStepConfig:
     """How trajectories are sampled and weighed.
 
     Attributes:
-        questions: Questions an iteration; 0 takes all.
-        samples: K, trajectories a question.
-        temperature: Sampling temperature; other than 1 needs `proposal_correction` to be exact.
-        top_p: Nucleus truncation; below 1 the weights are approximate even when corrected.
-        weighting: How a question's samples share its weight; see `weights.importance_weights`.
-        weight_temperature: τ, by which scores are divided before they become weights.
-        length_normalized: a_k as a mean over answer tokens instead of a sum (not the method).
-        proposal_correction: Multiply w_k by p(z|x)/q(z|x), as the trajectory itself records them
-            (`method.md`, E-step). Where it was drawn from the model, that is 1.
-        chunk: Questions sampled together and committed as one.
-        max_error_share: Above this share of failed searches or calls the run stops.
+        questions: The number of questions in an iteration; 0 takes all.
+        samples: K, the number of trajectories a question.
+        temperature: The temperature of sampling. With any other than 1, weights are exact only with
+            `proposal_correction`.
+        top_p: The mass of the likeliest tokens that are drawn from; below 1 the weights are
+            approximate even when corrected.
+        weighting: How a question's samples share its weight: `posterior`, `likelihood`, `uniform`,
+            `best` or `correct` (`method.md`, E-step).
+        weight_temperature: τ, by which the a_k are divided before they become weights.
+        length_normalized: Takes a_k as a mean over the answer's tokens, not as a sum. This is not
+            the method.
+        proposal_correction: Multiplies w_k by p(z|x)/q(z|x), as the trajectory itself records them
+            (`method.md`, E-step). For one that was drawn from the model, this factor is 1.
+        chunk: The number of questions that are sampled together and committed as one.
+        max_error_share: The largest share of a chunk's samples that may fail by a search or a call;
+            above it the run stops.
     """
 
     questions: int = 0
@@ -69,7 +74,7 @@ class EStepConfig:
 
     @property
     def sampling(self) -> Sampling:
-        """The proposal."""
+        """The proposal q: the distribution that tokens are drawn from."""
         return Sampling(self.temperature, self.top_p)
 
 
@@ -79,12 +84,16 @@ def weigh(
     """Score the gold answers after each trajectory and turn the scores into weights.
 
     Failed samples (`*_error`) are dropped; the others of a question make up its K. What a
-    trajectory was drawn from is read from its own log p and log q, never from `config`.
+    trajectory was drawn from is read from its own log p and log q, never from `config`
+    (`method.md`, E-step).
 
     Args:
-        trajectories: In any order; a question's samples are found by its id.
-        engine: Holds the weights that sampled them.
-        config: Weighting and corrections.
+        trajectories: Trajectories in any order; a question's samples are found by its id.
+        engine: The engine, with the weights that sampled the trajectories.
+        config: How scores become weights; by default as `EStepConfig` has it.
+
+    Returns:
+        The trajectories that did not fail, in their order, with their weights.
 
     Raises:
         ValueError: a question without answers, or a trajectory without token ids.
@@ -97,7 +106,7 @@ def weigh(
 def _with_weights(
     scored: Sequence[WeightedTrajectory], config: EStepConfig
 ) -> list[WeightedTrajectory]:
-    """The same with their weights, which depend on all samples of a question."""
+    """Scored trajectories with their weights, which depend on all samples of a question."""
     weights_of: dict[str, Iterator[float]] = {}
     for group in by_question(scored):
         trajectories = [item.trajectory for item in group]
@@ -120,6 +129,7 @@ def _with_weights(
 def _score_answers(
     trajectories: Sequence[Trajectory], engine: Engine, config: EStepConfig
 ) -> list[WeightedTrajectory]:
+    """Trajectories with a_kj of each accepted answer after them, and weight 0."""
     pairs: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []  # whose, prompt, answer
     for i, t in enumerate(trajectories):
         if not t.question.distinct_answers:
@@ -171,8 +181,20 @@ def sample_and_weigh(
     training has none of those. Times are in the chunks' facts alone, so that the file is the same
     bytes however often the work was stopped.
 
+    Args:
+        questions: The questions; a killed run gives the same ones again.
+        engine: The engine that samples and scores.
+        retriever: The retriever that answers the sub-queries.
+        file: The file that trajectories are appended to.
+        config: How trajectories are sampled and weighed.
+        method: How questions are answered.
+        seed: Decides all sampling.
+        iteration: The number of the iteration, from 1; 0 outside of training. It is part of the
+            randomness.
+        on_event: A function that is called with each event of the episodes.
+
     Returns:
-        For each chunk: samples, failed samples, seconds spent on sampling and on scoring.
+        For each chunk: `samples`, `failed` ones, `sampling_seconds` and `scoring_seconds`.
 
     Raises:
         TrainingError: more than `config.max_error_share` of a chunk's samples failed.
@@ -239,7 +261,7 @@ class _Scorer:
             self.finish()
 
     def finish(self) -> dict[str, WeightedTrajectory]:
-        """All that was taken in, scored and without weights, by id."""
+        """All trajectories that were taken in, by id, scored and with weight 0."""
         start = time.perf_counter()
         for item in _score_answers(self._waiting, self._engine, self._config):
             plain = dataclasses.replace(item.trajectory, seconds=0.0)

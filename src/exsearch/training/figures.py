@@ -1,6 +1,7 @@
-"""The figures of an E-step: what its log says of its trajectories (`method.md`, Loop).
+"""The figures of an E-step: what its log says of its trajectories (`method.md`, The loop).
 
-They are worked out in one pass, so a file of any length will do. It judges nothing.
+They are worked out while the trajectories are read once, so a file of any length will do. They
+judge nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ def e_step_figures(items: Iterable[WeightedTrajectory], *, corrected: bool) -> d
     """Objective, effective sample size, EM and F1 of the sampled answers, counts and tokens.
 
     Args:
-        items: The E-step's result.
+        items: The weighted trajectories of the E-step.
         corrected: Whether weights were multiplied by p(z|x)/q(z|x).
+
+    Returns:
+        Figures by name; None where there is nothing to average. Means over questions: `objective`
+        in nats with its standard error, `effective_sample_size`, `weighted_em`. Means over
+        trajectories: `em`, `f1`, `steps`.
     """
     exact = True  # as far as the records tell
-    samples: dict[str, list[tuple[float, float, float]]] = {}  # of a question: a_k, w_k, EM
+    samples: dict[str, list[tuple[float, float, float]]] = {}  # question id -> (a_k, w_k, EM)
     f1_scores: list[float] = []
     steps: list[float] = []
     counts: Counter[str] = Counter()

@@ -1,4 +1,7 @@
-"""Ctrl-C during training lets the step under way end, and its state be saved, before it stops."""
+"""Ctrl-C during training lets the optimizer step under way end and be saved before it stops.
+
+It saves nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from typing import Any
 
 
 class SavedOnInterrupt:
-    """Ctrl-C within: the step under way ends and is saved first; a second one stops at once."""
+    """A context in which Ctrl-C waits for `check`; a second Ctrl-C stops at once.
+
+    Attributes:
+        wanted: True once Ctrl-C was pressed: the state is to be saved, then `check` called.
+    """
 
     wanted = False
 
@@ -33,4 +40,4 @@ class SavedOnInterrupt:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
         if kind is None:
-            self.check()  # it came after the last step
+            self.check()  # Ctrl-C came after the last optimizer step

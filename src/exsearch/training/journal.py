@@ -17,14 +17,25 @@ logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """Append-only events, named by stage, event and step; a repeated one is passed over."""
+    """Append-only events, named by stage, event and optimizer step; a repeated one is passed over.
+
+    Args:
+        file: The file of JSON lines, which may hold the events of an earlier process.
+    """
 
     def __init__(self, file: Path):
         self.file = file
         self._events = {self._key(e): e for e in read_jsonl(file)}
 
     def log(self, stage: str, event: str, *, step: int | None = None, **values: Any) -> None:
-        """Write an event, unless an earlier process of this run has already done so."""
+        """Write an event, unless it was written before, maybe by an earlier process of this run.
+
+        Args:
+            stage: The name of the stage.
+            event: The name of the event, such as `dev`.
+            step: The number of the optimizer step, from 1; None for an event of the whole stage.
+            values: The figures of the event.
+        """
         entry = {"stage": stage, "event": event, "step": step, **values}
         if self._key(entry) in self._events:
             return
@@ -35,7 +46,12 @@ class Journal:
             logger.info("%s: %s: %s", stage, event, values)
 
     def find(self, stage: str, event: str) -> dict[str, Any] | None:
-        """The event of a stage, if it was written."""
+        """The figures of a whole stage's event; None where it was not written.
+
+        Args:
+            stage: The name of the stage.
+            event: The name of the event, such as `dev`.
+        """
         return self._events.get((stage, event, None))
 
     @staticmethod

@@ -1,7 +1,8 @@
 """The loop is warm-up, then E-step and M-step in turn; the best iteration by dev is kept and named.
 
 Every stage leaves a complete file or folder behind, so running it again passes over what is done
-and goes on where it stopped; on a CPU the final weights are then the same bits as undisturbed.
+and goes on where it stopped; on a CPU the final weights are then the same bits as undisturbed. What
+the stages compute is in their own modules.
 """
 
 from __future__ import annotations
@@ -49,16 +50,19 @@ class Loop:
     """One training run in one folder.
 
     Args:
-        recipe: What to do.
+        recipe: All settings of the run.
         folder: The run's folder.
-        train: Questions to learn from; those without answers are left out.
-        dev: Questions to choose the best iteration by.
-        retriever: Answers sub-queries.
-        engine: Samples and scores; starts with the weights in `start`.
+        train: The questions to learn from; those without answers are left out.
+        dev: The questions to choose the best iteration by; those without answers are left out.
+        retriever: The retriever that answers sub-queries.
+        engine: The engine that samples and scores; it holds the weights of `start` to begin with.
         start: The folder or id of the model to start from.
-        device: Where the M-step trains.
-        open_teacher: Opens the teacher's engine, where the recipe has a teacher.
-        bars: Shows how far each stage is.
+        device: The device that the M-step trains on.
+        open_teacher: A function that opens the teacher's engine; None where the recipe has none.
+        bars: Opens the progress bars.
+
+    Raises:
+        ConfigError: no train question has an answer.
     """
 
     def __init__(
@@ -88,11 +92,16 @@ class Loop:
             raise ConfigError("no train question has an answer: the E-step has nothing to weigh by")
 
     def run(self) -> dict[str, Any]:
-        """All stages; what `best.json` then says: the best stage, its model and dev figures.
+        """Run all stages that are not done.
+
+        Returns:
+            The content of `best.json`: the best stage, its model and its dev figures.
 
         Raises:
-            TrainingError: a loss is not finite, no question carries signal, too many failures.
-            KeyboardInterrupt: after Ctrl-C; the state is saved.
+            TrainingError: a loss is not finite, no question carries signal, too many samples
+                failed, or warm-up finds no example.
+            ConfigError: warm-up leaves no question for the E-step.
+            KeyboardInterrupt: Ctrl-C was pressed; the state is saved.
         """
         finished = self.run_folder.best
         if finished.exists():  # models that were not kept must not be trained again
@@ -112,7 +121,7 @@ class Loop:
         return self._name_best(stages)
 
     def _warm_up(self) -> list[Question]:
-        """Supervised fine-tuning; the train questions that it did not use."""
+        """Fine-tune on warm-up data, and return the train questions that are not among them."""
         config, stage = self.recipe.warm_up, self._stage(WARM_UP)
         if not stage.trajectories.exists():
             if config.file:
@@ -136,6 +145,7 @@ class Loop:
         return [q for q in self.train if q.id not in used]
 
     def _warm_up_data(self, stage: Stage) -> WarmUpData:
+        """The examples of the teacher or of the decompositions, as the recipe says."""
         config, teacher = self.recipe.warm_up, self.recipe.teacher
         common = self.retriever, self.engine.tokenizer, self.recipe.method
         if config.source == "teacher" and teacher:
@@ -155,6 +165,7 @@ class Loop:
         return warm_up_data(self.train, *common, examples=examples, missing_support=missing)
 
     def _iterate(self, name: str, iteration: int, pool: Sequence[Question]) -> None:
+        """One iteration: an E-step on its window of questions, then an M-step on the result."""
         config, stage = self.recipe.e_step, self._stage(name)
         if not pool:
             raise ConfigError(
@@ -183,6 +194,7 @@ class Loop:
         iteration: int,
         event: str = "e_step",
     ) -> WeightedFile:
+        """Sample and weigh with the newest weights, and write down the figures as an event."""
         self._use(self.model)
         total = len(questions) * config.samples
         with self.bars.open(f"{name} {event}", total, "trajectory") as bar:
@@ -221,7 +233,8 @@ class Loop:
                     bar.set_postfix_str(f"step {step}/{total}, loss {figures['loss']:.3f}")
                     bar.total = round(bar.n + figures["tokens"]) * (total - first) // (step - first)
                     bar.update(figures["tokens"])
-                    # Journal first: a kill between the two repeats the step, and it is logged once.
+                    # The journal first: a kill before the checkpoint repeats the optimizer step,
+                    # and a repeated event is logged once.
                     values = {k: v for k, v in figures.items() if k != "step"}
                     self.journal.log(name, "step", step=step, **values)
                     due = time.monotonic() - saved >= self.recipe.gem.checkpoint_seconds
@@ -246,7 +259,7 @@ class Loop:
         return ModelSettings(self.recipe.method, model.system_prompt, model.chat_template_kwargs)
 
     def _measure(self, name: str) -> None:
-        """Dev figures, and the objective on the fixed probe set, of the newest weights."""
+        """Write down the dev figures and the probe set's objective of the newest weights."""
         gem, stage = self.recipe.gem, self._stage(name)
         if self.dev and not self.journal.find(name, "dev"):
             self._use(self.model)
@@ -284,6 +297,7 @@ class Loop:
         return max(found, key=lambda s: found[s][by] or 0.0) if found else None
 
     def _name_best(self, stages: Sequence[str]) -> dict[str, Any]:
+        """Write `best.json`, then delete the models that are not kept; returns its content."""
         best = self._best(stages) or stages[-1]
         own = self._stage(best).model
         result = {
@@ -313,7 +327,13 @@ class Loop:
 
 
 def window(pool: Sequence[Question], size: int, iteration: int) -> list[Question]:
-    """The questions of an iteration: consecutive windows of the pool, going round."""
+    """The questions of an iteration: consecutive windows of the pool, going round.
+
+    Args:
+        pool: The questions of all iterations.
+        size: The number of questions in an iteration; more than there are takes all.
+        iteration: The number of the iteration, from 1.
+    """
     size = min(size, len(pool))
     start = (iteration - 1) * size
     return [pool[(start + i) % len(pool)] for i in range(size)]

@@ -1,6 +1,6 @@
 """The M-step fine-tunes a model on weighted trajectories, by the loss of `method.md`.
 
-    L(θ) = - Σ_x Σ_k w_k · [ log p(z_k | x; θ) + log p(y* | x, z_k; θ) ]
+    L(θ) = - Σ_x Σ_k w_k · [ log p(z_k | x; θ) + Σ_j r_kj log p(y_j | x, z_k; θ) ]
 
 One optimizer step takes whole questions and divides by one constant, never by a micro-batch's own
 token count, which would re-weigh trajectories by length. It neither samples nor saves.
@@ -41,10 +41,10 @@ class Usable:
     """The questions that an M-step learns from, and how many it does not.
 
     Attributes:
-        questions: For each the numbers of its trajectories.
+        questions: For each question the numbers of its trajectories.
         weight: The mean of the questions' total weights; 1 for most weightings.
-        no_signal: Questions whose samples all have weight 0.
-        hopeless: Those whose best a_k is below `min_log_likelihood`.
+        no_signal: The number of questions whose samples all have weight 0.
+        hopeless: The number of questions whose best a_k is below `min_log_likelihood`.
     """
 
     questions: list[list[int]]
@@ -54,7 +54,12 @@ class Usable:
 
 
 def usable_questions(items: Sequence[WeightedTrajectory], min_log_likelihood: float) -> Usable:
-    """Leave out questions without signal and hopeless ones; reads each trajectory once."""
+    """Leave out questions without signal and hopeless ones (`method.md`, M-step).
+
+    Args:
+        items: The weighted trajectories, in any order; each is read once.
+        min_log_likelihood: The least that the best a_k of a question must be, in nats.
+    """
     groups: dict[str, list[int]] = {}
     weight: dict[str, float] = {}
     best: dict[str, float] = {}
@@ -74,7 +79,12 @@ def usable_questions(items: Sequence[WeightedTrajectory], min_log_likelihood: fl
 
 
 def new_optimizer(model: Any, config: MStepConfig | None = None) -> torch.optim.AdamW:
-    """AdamW over the weights that need a gradient."""
+    """AdamW over the weights of a model that need a gradient.
+
+    Args:
+        model: A transformers causal language model, or one with a PEFT adapter.
+        config: The rate and the weight decay; by default as `MStepConfig` has them.
+    """
     config = config or MStepConfig()
     trained = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.AdamW(
@@ -85,14 +95,15 @@ def new_optimizer(model: Any, config: MStepConfig | None = None) -> torch.optim.
 def batch_loss(model: Any, batch: MicroBatch) -> torch.Tensor:
     """- Σ weight · log p over all tokens that carry loss: a sum, not a mean; one pass of the model.
 
-    To be called within `packed_attention`, and so its `backward`.
+    It is called within `packed_attention`, and so is `backward` on its result (`method.md`,
+    M-step).
 
     Args:
         model: A transformers causal language model.
-        batch: Its tokens and targets.
+        batch: The tokens and targets of the pass.
 
     Raises:
-        TrainingError: the loss is not finite; names the trajectories.
+        TrainingError: the loss is not finite; the message names the trajectories.
     """
     device = next(model.parameters()).device
     logits = packed_logits(
@@ -114,12 +125,18 @@ def batch_loss(model: Any, batch: MicroBatch) -> torch.Tensor:
 
 
 def steps_total(questions: int, config: MStepConfig) -> int:
-    """Optimizer steps of an M-step over this many questions."""
+    """The number of optimizer steps of an M-step over this many questions."""
     return config.epochs * math.ceil(questions / config.questions_per_step)
 
 
 def learning_rate(step: int, total: int, config: MStepConfig) -> float:
-    """The rate of optimizer step `step` (from 0) of `total`: linear rise, then cosine to 0."""
+    """The learning rate of an optimizer step: a linear rise, then a cosine to 0.
+
+    Args:
+        step: The number of the optimizer step, from 0.
+        total: The number of all optimizer steps.
+        config: The highest rate, and the share of the steps in which it rises.
+    """
     rise = max(1, round(config.rise_share * total))
     if step < rise:
         return config.learning_rate * (step + 1) / rise
@@ -141,15 +158,16 @@ def m_step(
 
     Args:
         model: A transformers causal language model (or a PEFT one), float32 weights.
-        optimizer: From `new_optimizer`, or as it was when an earlier call stopped.
-        weighted: The E-step's output, in any order; a `WeightedFile` stays on disk.
-        config: Rates and limits.
-        seed: Decides the order of questions.
-        first_step: Optimizer steps already taken, in a resumed run.
-        on_step: Called after each optimizer step with its figures.
+        optimizer: A new optimizer (`new_optimizer`), or as it was when an earlier call stopped.
+        weighted: The E-step's trajectories, in any order; a `WeightedFile` stays on disk.
+        config: Rates and limits; by default as `MStepConfig` has them.
+        seed: Decides the order of questions, and dropout where the model has it.
+        first_step: The number of optimizer steps already taken, in a resumed run.
+        on_step: A function that is called after each optimizer step with its figures.
 
     Returns:
-        Figures of the whole M-step: questions, left out ones, tokens, the mass left out, seconds.
+        Figures of the whole M-step: questions, left out ones, optimizer steps, tokens, the loss
+        weight left out, seconds.
 
     Raises:
         TrainingError: a loss or a gradient is not finite; the weights are then not to be used.
@@ -167,10 +185,10 @@ def m_step(
         _enable_gradient_checkpointing(model)
     check_packable(model.eval())
     model.train()
-    # A share: what is negligible among `likelihood` weights is far smaller than elsewhere.
+    # As a share: what is negligible among `likelihood` weights is far smaller than elsewhere.
     threshold = config.min_weight * usable.weight
     start = time.perf_counter()
-    # Of sequences before prefixes are shared, and of what then goes through the model.
+    # `sequence_tokens` are counted before prefixes are shared; `tokens` go through the model.
     figures: dict[str, float] = dict.fromkeys(_SUMS, 0)
     for step, questions in enumerate(_steps(usable.questions, config, seed)):
         if step < first_step:
@@ -187,7 +205,7 @@ def m_step(
         figures["left_out_weight"] += left_out
         norm = len(questions) * mean_tokens
         rate = learning_rate(step, total, config)
-        # By the step alone: dropout, where a model has it, is the same in a resumed run.
+        # Seeded by the step alone: dropout is then the same in a resumed run.
         with seeded(random_key(seed, step), device), packed_attention(model):
             loss, gradient = _optimizer_step(
                 model, optimizer, accelerator, batches, norm, rate, config
@@ -217,7 +235,7 @@ def _enable_gradient_checkpointing(model: Any) -> None:
 def _steps(
     questions: list[list[int]], config: MStepConfig, seed: int | str
 ) -> Iterator[list[list[int]]]:
-    """The questions of each optimizer step: a new order every epoch, by the seed alone."""
+    """The questions of each optimizer step, in a new order every epoch, by the seed alone."""
     for epoch in range(config.epochs):
         order = list(range(len(questions)))
         random.Random(f"{seed}/{epoch}").shuffle(order)
@@ -234,7 +252,7 @@ def _optimizer_step(
     rate: float,
     config: MStepConfig,
 ) -> tuple[float, float]:
-    """One step over all micro-batches; the loss and the gradient's norm before clipping."""
+    """Take one optimizer step; returns the loss and the gradient's norm before clipping."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)

@@ -1,6 +1,7 @@
 """A recipe is everything that determines a run, as one tree of settings; it is read from TOML.
 
-Each part is defined beside what it configures. Paths are relative to the recipe's own folder.
+Paths are relative to the recipe's own folder. `config` reads the file, `jobs/train.py` opens what
+it names.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from exsearch.training.e_step import EStepConfig
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Files of passages and questions; `sample` stands for the packaged ones."""
+    """Files of passages and questions; `sample` stands for the packaged ones.
+
+    Attributes:
+        corpus: Files and folders of passages.
+        train: A file of questions to learn from.
+        dev: A file of questions to choose the best iteration by.
+    """
 
     corpus: list[str] = dataclasses.field(default_factory=lambda: ["sample"])
     train: str = "sample"
@@ -30,12 +37,12 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RetrieverConfig:
-    """What answers sub-queries.
+    """The retriever that answers sub-queries.
 
     Attributes:
         kind: The kind of index that is built from `data.corpus`, where `index` names none.
         index: An index folder, which says its own kind, or the address of a search server.
-        cache: Searches that are remembered; 0 remembers none.
+        cache: The number of searches that are remembered; 0 remembers none.
     """
 
     kind: str = DEFAULT_KIND
@@ -52,13 +59,15 @@ class GemConfig:
 
     Attributes:
         iterations: The most iterations that are run.
-        patience: Stop after so many iterations without a better dev figure; 0 never does.
+        patience: The number of iterations without a better dev figure after which the run stops;
+            0 never stops it.
         select_by: The metric on dev questions by which the best iteration is chosen.
-        dev_questions: Dev questions evaluated after each iteration; 0 takes all.
-        probe_questions: Train questions of the fixed set on which the objective is estimated.
-        probe_samples: K, samples a question, of that estimate.
+        dev_questions: The number of dev questions evaluated after each stage; 0 takes all.
+        probe_questions: The number of train questions in the fixed set on which the objective is
+            estimated after each stage; 0 estimates none.
+        probe_samples: K, the number of samples a question in that estimate.
         checkpoint_seconds: Seconds between two checkpoints within an M-step.
-        keep_models: Keep every iteration's model, or only the best and the newest.
+        keep_models: True keeps every iteration's model, False only the best and the newest.
     """
 
     iterations: int = 2
@@ -84,17 +93,19 @@ class MStepConfig:
     Attributes:
         learning_rate: The highest rate, reached after `rise_share` of the optimizer steps; from
             there it falls to 0 as a cosine.
-        epochs: Passes over the questions.
-        questions_per_step: Questions in one optimizer step.
-        token_budget: Tokens in one pass; gradients add up over an optimizer step.
+        epochs: The number of times that each question is learned from.
+        questions_per_step: The number of questions in one optimizer step.
+        token_budget: The most tokens in one pass of the model; a longer sequence has a pass of its
+            own. Gradients add up over an optimizer step.
         rise_share: The share of the optimizer steps in which the rate rises, linearly.
-        max_grad_norm: Gradients are clipped to this norm.
-        weight_decay: AdamW's weight decay.
-        min_log_likelihood: A question whose best a_k is below this is left out.
+        max_grad_norm: The norm that gradients are clipped to.
+        weight_decay: The weight decay of AdamW.
+        min_log_likelihood: The least that the best a_k of a question must be, in nats; other
+            questions are left out.
         min_weight: Sequences with less than this share of a question's mean total weight (1 for
             most weightings) are left out, and their mass is logged.
-        gradient_checkpointing: Less memory for about a third more time.
-        lora_rank: 0 fine-tunes all weights; above 0 trains a LoRA adapter of this rank.
+        gradient_checkpointing: Saves memory for about a third more time.
+        lora_rank: The rank of a LoRA adapter that is trained; 0 fine-tunes all weights instead.
         lora_alpha: The adapter's scale, times its rank.
     """
 
@@ -122,13 +133,14 @@ class WarmUpConfig(MStepConfig):
     """Supervised fine-tuning before the first iteration.
 
     Attributes:
-        examples: Trajectories to train on; 0 leaves warm-up out.
-        source: Where the trajectories come from: a question's own `decomposition`, or the
+        examples: The number of trajectories to train on; 0 leaves warm-up out.
+        source: The source of the trajectories: each question's own `decomposition`, or the
             `[teacher]`.
-        missing_support: Where a search does not bring the support, or shows of it no more than what
-            stands before the answer: `leave_out` the question, or let the record say that `nothing`
+        missing_support: What becomes of a question whose support is not found, or is not shown as
+            far as the answer: `leave_out` leaves it out; `nothing` has the record say that nothing
             was found.
-        file: A file of weighted trajectories (see `exsearch rollout`) to take instead.
+        file: A file of weighted trajectories, such as `exsearch rollout` writes, that is taken in
+            place of `examples` from `source`.
     """
 
     learning_rate: float = 1e-4
@@ -144,14 +156,14 @@ class WarmUpConfig(MStepConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TeacherConfig(EndpointConfig):
-    """Who the teacher is, and how it is asked; the other settings are `EndpointConfig`'s.
+    """The settings of the teacher; `EndpointConfig` explains those that are not below.
 
     Attributes:
         keep: `correct` keeps trajectories that searched and whose own answer is an exact match;
             `all` keeps every one that reached an answer.
-        engine: What runs the teacher: `openai` asks the service at `base_url`; any other engine
+        engine: The engine that runs the teacher: `openai` asks the service at `base_url`; any other
             (`transformers`, `vllm`, …) runs `model` here.
-        device: `auto`, `cpu` or `cuda`, where it runs here.
+        device: The device of a teacher that runs here: `auto`, `cpu` or `cuda`.
     """
 
     keep: Literal["correct", "all"] = "correct"
@@ -175,15 +187,15 @@ class Recipe:
     Attributes:
         name: The name of the run's folder, where no other is given.
         seed: Decides the order of questions and all sampling.
-        model: What is trained, and how it is run.
-        data: Passages and questions.
-        retriever: What answers sub-queries.
+        model: The model that is trained, and how it is run.
+        data: The files of passages and questions.
+        retriever: The retriever that answers sub-queries.
         method: How questions are answered.
         warm_up: Supervised fine-tuning before the first iteration.
         e_step: How trajectories are sampled and weighed.
         m_step: How the model is fine-tuned on them.
-        gem: How often, and what is measured between.
-        teacher: A stronger model, needed where `warm_up.source` is `teacher`.
+        gem: How many iterations are run, and what is measured after each.
+        teacher: A stronger model, needed where `warm_up.source` is `teacher`; else None.
 
     Raises:
         ConfigError: the teacher is missing, or the M-step can't train what warm-up makes.

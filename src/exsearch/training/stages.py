@@ -1,7 +1,14 @@
 """A run's folder holds one folder a stage; this module names what is in them.
 
-run/            metrics.jsonl, best.json
-warm_up/      start/ where there is no warm-up; then iteration-01/, iteration-02/, …
+    run/            metrics.jsonl, best.json
+        warm_up/    or start/, where there is no warm-up
+        iteration-01/, iteration-02/, …
+
+It reads and writes none of the files.
+
+Glossary:
+    stage  A part of a run that leaves a model, which is then measured: `warm_up` or `start`, then
+           each iteration. `start` has no model of its own: it is the one that the run began with.
 """
 
 from __future__ import annotations
@@ -16,20 +23,23 @@ START, WARM_UP = "start", "warm_up"
 
 
 def iteration_name(iteration: int) -> str:
-    """The stage of an iteration, counted from 1."""
+    """The name of an iteration's stage; iterations are counted from 1."""
     return f"iteration-{iteration:02d}"
 
 
 class Stage:
-    """What one stage leaves behind; its folder is made where it is missing.
+    """The files and folders that one stage leaves behind.
+
+    Args:
+        folder: The folder of the stage, which is made where it is missing.
 
     Attributes:
-        trajectories: What the M-step learns from.
-        taught: All that a teacher has finished, kept or not.
-        probe: The trajectories on which the objective was estimated.
-        dev: The evaluation on the dev questions.
-        checkpoint: A model and its optimizer in the middle of the M-step.
-        model: The model after the M-step.
+        trajectories: The file of the trajectories that the M-step learns from.
+        taught: The file of all trajectories that a teacher has finished, kept or not.
+        probe: The file of the trajectories on which the objective was estimated.
+        dev: The folder of the evaluation on the dev questions.
+        checkpoint: The folder of the model and its optimizer in the middle of the M-step.
+        model: The folder of the model after the M-step.
     """
 
     def __init__(self, folder: Path):
@@ -45,9 +55,12 @@ class Stage:
 class RunFolder:
     """A training run's folder.
 
+    Args:
+        folder: The folder of the run.
+
     Attributes:
-        metrics: The journal.
-        best: What says which stage is the best, once the run is finished.
+        metrics: The file of the journal.
+        best: The file that says which stage is the best, once the run is finished.
     """
 
     def __init__(self, folder: Path):

@@ -48,16 +48,22 @@ def teach(
     there is never asked again. No more questions are under way than examples are missing.
 
     Args:
-        questions: With answers; one without is left out.
+        questions: The questions to ask, in their order; one without answers is left out.
         config: What is kept, and how many questions are asked side by side.
-        open_teacher: Opens the teacher's engine; called only where there is something to ask.
-        retriever: Answers the teacher's queries.
-        tokenizer: The student's.
-        method: The student's; what is too long for its limits is left out.
-        examples: Trajectories to gain; fewer where the questions do not give as many.
-        file: JSON lines of `Trajectory`, as the teacher made them.
+        open_teacher: A function that opens the teacher's engine; it is called only where there is
+            something to ask.
+        retriever: The retriever that answers the teacher's queries.
+        tokenizer: The tokenizer of the student.
+        method: The method of the student; a trajectory that is too long for its limits is left out.
+        examples: The number of trajectories to gain; fewer are gained where the questions do not
+            give as many.
+        file: A file of JSON lines, the trajectories as the teacher made them.
         seed: Decides the teacher's sampling.
-        on_example: Called with the number of examples just gained, those in `file` first.
+        on_example: A function that is called with the number of examples just gained, 0 or 1, once
+            a trajectory, those in `file` first.
+
+    Returns:
+        The trajectories as the student learns them, and the questions left out, by reason.
 
     Raises:
         ModelServerError: the endpoint fails; what is finished stays in `file`.
@@ -139,7 +145,7 @@ def _answers(
 def _example(
     trajectory: Trajectory, config: TeacherConfig, method: Method, tokenizer: ChatTokenizer
 ) -> WeightedTrajectory | str:
-    """What the student learns from, or why it does not."""
+    """The example that the student learns from, or the reason why there is none."""
     if trajectory.malformed:
         return f"malformed: {trajectory.malformed}"
     if not trajectory.stop_reason.has_answer:

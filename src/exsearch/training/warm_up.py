@@ -37,20 +37,36 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 @dataclasses.dataclass(frozen=True)
 class WarmUpData:
-    """Trajectories with weight 1, and the ids of questions that gave none, by reason."""
+    """Trajectories to learn from as they stand.
+
+    Attributes:
+        items: The trajectories, each with weight 1.
+        left_out: The ids of the questions that gave none, by reason.
+    """
 
     items: list[WeightedTrajectory]
     left_out: dict[str, list[str]]
 
 
 def example(trajectory: Trajectory, tokenizer: ChatTokenizer) -> WeightedTrajectory:
-    """A trajectory to learn from as it stands: weight 1, and its question's first gold answer."""
+    """A trajectory to learn from as it stands: with weight 1 and its question's first gold answer.
+
+    Args:
+        trajectory: A trajectory of a question with an answer.
+        tokenizer: The tokenizer of the model that learns.
+
+    Raises:
+        ModelError: the tokenizer joins frame and answer.
+    """
     target = answer_ids(trajectory.question.distinct_answers[0], tokenizer)
     return WeightedTrajectory(trajectory, 1.0, (0.0,), (target,))
 
 
 def hops(question: Question) -> tuple[Hop, ...]:
-    """A question's sub-questions; a single-hop question is its own."""
+    """A question's sub-questions; a single-hop question is its own, and any other has none.
+
+    Single-hop are questions with one supporting passage, or of the data sets `nq` and `nq-open`.
+    """
     if question.decomposition:
         return question.decomposition
     if not question.distinct_answers:
@@ -73,13 +89,13 @@ def warm_up_data(
     """Up to `examples` pseudo-trajectories, from the first questions that give one.
 
     Args:
-        questions: With decompositions; one without is left out.
-        retriever: Answers the sub-queries.
-        tokenizer: Spells what the model is to write.
-        method: The searcher, with the settings it will have.
-        examples: Trajectories wanted.
-        missing_support: What to do where the support is not found or not shown: leave the question
-            out, or have the record say that nothing was found.
+        questions: The questions, in their order; one without hops is left out.
+        retriever: The retriever that answers the sub-queries.
+        tokenizer: The tokenizer of the model that learns.
+        method: The searcher, with the settings that the model will be asked by.
+        examples: The number of trajectories that are wanted.
+        missing_support: What to do where the support is not found or not shown: `leave_out` leaves
+            the question out, `nothing` has the record say that nothing was found.
 
     Raises:
         ConfigError: another method: decompositions are steps of the searcher alone.
@@ -113,8 +129,15 @@ def check_prompts(
 ) -> None:
     """Make sure that trajectories were sampled with this model's tokens and this method's wording.
 
+    Args:
+        items: The trajectories to learn from.
+        file: The file that they come from, for messages.
+        method: The method that the model will be asked by.
+        tokenizer: The tokenizer of the model that learns.
+
     Raises:
-        DataError: one was not, so that its ids would mean something else; or it has no ids.
+        DataError: a trajectory was sampled otherwise, so that its ids would mean something else; or
+            it has no ids.
     """
     for number, item in enumerate(items, start=1):
         trajectory, wrong = item.trajectory, ""

@@ -1,6 +1,6 @@
-"""A weight says how much one of a question's K trajectories counts. Pure arithmetic, float64.
+"""A weight says how much one of a question's K trajectories counts (`method.md`, E-step).
 
-`method.md`, E-step. No model, no tokens.
+It is arithmetic in float64, without models or tokens.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ def importance_weights(
     log_ratios: Sequence[float] | None = None,
     correct: Sequence[bool] | None = None,
 ) -> list[float]:
-    """The weights w_k of the K samples of ONE question.
+    """The weights w_k of the K samples of ONE question (`method.md`, E-step).
 
     Args:
-        answer_log_probs: a_k = log p(y*|x, z_k); -inf where the answer was never reached.
-        weighting: `posterior` softmax_k(a_k/τ); `likelihood` exp(a_k)/K; `uniform`, `best` and
-            `correct` share 1 among all that reached the answer, the best one, or those whose own
-            answer matched.
-        temperature: τ, of `posterior` only. Not the sampling temperature.
-        log_ratios: log p(z_k|x)/q(z_k|x) where samples were drawn from another proposal q; enters
-            `posterior` and `likelihood`.
-        correct: For `correct`: whether sample k's own answer matched.
+        answer_log_probs: a_k, the log-likelihood of the gold answers after sample k, in nats; -inf
+            where the answer was never reached.
+        weighting: How weights follow from a_k: `posterior` softmax_k(a_k/τ); `likelihood`
+            exp(a_k)/K; `uniform`, `best` and `correct` share 1 among all that reached the answer,
+            the best one, or those whose own answer matched.
+        temperature: τ, which `posterior` alone uses. It is not the temperature of sampling.
+        log_ratios: log p(z_k|x)/q(z_k|x), in nats, where samples were drawn from another proposal
+            q; `posterior` and `likelihood` alone use it. None is the model's own distribution.
+        correct: Whether sample k's own answer matched; `correct` alone uses it.
 
     Returns:
         K weights; all 0 where no sample carries signal.
@@ -85,7 +86,7 @@ def _shared(chosen: Sequence[bool]) -> list[float]:
 
 
 def effective_sample_size(weights: Sequence[float]) -> float:
-    """(Σ w_k)² / Σ w_k²: K where all are equal, 1 where one has it all, 0 where all are 0."""
+    """(Σ w_k)² / Σ w_k²: K where all weights are equal, 1 where one has all, 0 where all are 0."""
     largest = max(weights, default=0.0)
     if not largest:
         return 0.0
@@ -93,14 +94,21 @@ def effective_sample_size(weights: Sequence[float]) -> float:
     return math.fsum(shares) ** 2 / math.fsum(s * s for s in shares)
 
 
-OBJECTIVE_FLOOR = -20.0
+OBJECTIVE_FLOOR = -20.0  # nats
 
 
 def objective_estimate(answer_log_probs_QK: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """mean_x log(1/K Σ_k exp a_k) over questions, and its standard error; nan where undefined.
+    """mean_x log(1/K Σ_k exp a_k) over questions (`method.md`, The loop), and its standard error.
 
     A question whose samples never reached an answer has -inf, which would be the mean. So each
     question enters at no less than `OBJECTIVE_FLOOR`, the same for every iteration.
+
+    Args:
+        answer_log_probs_QK: For each question the a_k of its samples, in nats; a question without
+            samples is left out.
+
+    Returns:
+        The mean and its standard error, in nats; nan where there are too few questions for it.
     """
     values = [
         max(log_sum_exp(row) - math.log(len(row)), OBJECTIVE_FLOOR)

@@ -305,7 +305,11 @@ def test_samples_differ_by_their_seeds(server: FakeServer):
         ((307, {"Location": "http://127.0.0.1:1/"}, b""), 1, "a redirect, which is not followed"),
         ((200, {}, b"<html>"), 3, "not a chat completion"),
         ((200, {}, b'{"choices": []}'), 3, "not a chat completion"),
-        ((400, {}, b"no such field"), 5, "HTTP 400 .'no such field'.; check --base-url .*, --model"),
+        (
+            (400, {}, b"no such field"),
+            5,
+            "HTTP 400 .'no such field'.; check --base-url .*, --model",
+        ),
     ],
 )
 def test_a_server_that_can_not_be_used(

@@ -3,6 +3,13 @@
 A row that ends is refilled at once, and each prompt token is encoded once: what a new prompt shares
 with an earlier one, or with another of the same pass, is taken from the cache while that has it.
 What a request samples depends on its own key and position alone. It trains nothing.
+
+Glossary:
+    pass    One call of the model, over new tokens of many sequences.
+    row     One of the sequences that are written side by side, by its number in the cache.
+    place   Where the cache's pool holds the key and the value of one token.
+    span    The new tokens of one prompt in a pass, with the places of the whole prompt.
+    ticket  The number of a request, from `submit` to its reply.
 """
 
 from __future__ import annotations
@@ -26,7 +33,16 @@ from exsearch.models.prefixes import Span
 
 @dataclasses.dataclass
 class _Row:
-    """One sequence while it is being written."""
+    """One sequence while it is being written.
+
+    Attributes:
+        ticket: The ticket of its request.
+        request: The prompt to continue.
+        sampling: The distribution that its tokens are drawn from.
+        ids: The tokens written so far.
+        log_p: log p of each of them.
+        log_q: log q of each of them.
+    """
 
     ticket: int
     request: Request
@@ -42,15 +58,17 @@ class _Row:
 
 
 class ContinuousBatch:
-    """A `Session` (see `base`) over a transformers model.
+    """A `Session` over a transformers model.
 
     Args:
         model: A causal language model for which `check_packable` holds.
-        cache: Empty; afterwards it holds what was encoded and written.
-        stop_ids: Tokens that end a sequence.
-        token_budget: Prompt tokens encoded in one pass, where one prompt does not have more.
-        check: Raises EngineError where a sequence of so many tokens can't be run.
-        count: Called with the prompt and the written tokens that a pass puts through the model.
+        cache: An empty cache; afterwards it holds what was encoded and written.
+        stop_ids: The ids that end a sequence.
+        token_budget: The most prompt tokens encoded in one pass; a prompt with more has a pass of
+            its own.
+        check: A function that raises EngineError where a sequence of so many tokens can't be run.
+        count: A function that is called after each pass with the numbers of prompt tokens and of
+            written tokens that went through the model.
     """
 
     def __init__(
@@ -66,12 +84,16 @@ class ContinuousBatch:
         self.stop_ids = np.array(sorted(stop_ids), np.int64)
         self._check, self._count = check, count
         self._waiting: deque[_Row] = deque()
-        self._rows: dict[int, _Row] = {}  # by number
+        self._rows: dict[int, _Row] = {}  # the live rows, by their number in the cache
         self._refused: list[tuple[int, EngineError]] = []
         self._tickets = 0
 
     def submit(self, request: Request, sampling: Sampling) -> int:
-        """See `base.Session.submit`."""
+        """Hand in a request and return its ticket (`Session.submit`); it waits for a row.
+
+        Raises:
+            ValueError: the prompt is empty.
+        """
         if not request.prompt_ids:
             raise ValueError("an empty prompt: there is nothing to go on from")
         self._tickets += 1
@@ -83,22 +105,29 @@ class ContinuousBatch:
         return self._tickets
 
     def cancel(self, ticket: int) -> None:
-        """See `base.Session.cancel`."""
+        """Take the request with this ticket back, and free its row."""
         self._waiting = deque(row for row in self._waiting if row.ticket != ticket)
         self._refused = [(number, error) for number, error in self._refused if number != ticket]
         self._rows = {n: row for n, row in self._rows.items() if row.ticket != ticket}
 
     def written(self, ticket: int) -> Sequence[int]:
-        """See `base.Session.written`."""
+        """The ids written so far for a ticket; empty where it has no row yet."""
         return next((row.ids for row in self._rows.values() if row.ticket == ticket), ())
 
     @property
     def busy(self) -> bool:
-        """See `base.Session.busy`."""
+        """True while a request has no reply."""
         return bool(self._waiting or self._refused or self._rows)
 
     def step(self) -> list[tuple[int, Generation | EngineError]]:
-        """See `base.Session.step`."""
+        """Run one pass: a token for each row that writes, and the prompts that fit beside them.
+
+        Returns:
+            The tickets and replies of the requests that ended, or that the check has refused.
+
+        Raises:
+            EngineError: the model's scores are not finite.
+        """
         done: list[tuple[int, Generation | EngineError]] = list(self._refused)
         self._refused = []
         self.cache.tree.tick()
@@ -132,7 +161,7 @@ class ContinuousBatch:
                 self.cache.move(source, target, self._rows[target].length)
 
     def _admit(self) -> list[tuple[int, _Prompt]]:
-        """Give waiting requests a row, by its number, and places for what of them is new."""
+        """Give waiting requests a row and places for their new tokens; returns the new rows."""
         admitted: list[tuple[int, _Prompt]] = []
         new, state_of = 0, {}  # place -> token of this pass, whose state is therefore at hand
         free = [n for n in range(self.cache.row_count) if n not in self._rows]
@@ -161,7 +190,7 @@ class ContinuousBatch:
         return admitted
 
     def _run(self, writing: list[int], admitted: list[tuple[int, _Prompt]]) -> Tensor:
-        """One pass; the logits (B, V) of all rows: those that write, then the admitted ones."""
+        """Run a pass and return the logits (B, V) of the writing rows, then the admitted ones."""
         live = [self._rows[n] for n in writing]
         lengths = np.array([row.length for row in live], np.int64)
         ids = [row.ids[-1] for row in live]
@@ -208,7 +237,7 @@ class ContinuousBatch:
                 row.log_q.append(q)
 
     def _keep(self, number: int, row: _Row) -> None:
-        """Remember what was written, too: a transcript goes on from it, scoring looks it up."""
+        """Add what a row wrote to the pool: a transcript goes on from it, scoring looks it up."""
         ids = (*row.request.prompt_ids, *row.ids[:-1])
         found = self.cache.tree.find(ids)
         places = self.cache.take(len(ids) - len(found))
@@ -218,17 +247,25 @@ class ContinuousBatch:
 
 @dataclasses.dataclass
 class _Prompt:
-    """Where a prompt stands in a pass: its first new token, its places, how many are new."""
+    """A prompt in a pass.
+
+    Attributes:
+        start: The prompt's first new token, counted in the prompt tokens of the pass.
+        all_places: The places of the whole prompt, (L,).
+        new: How many of its tokens, the last ones, are new in this pass.
+        spare: Places of tokens that are not kept, free again after the pass.
+        state: The token after which the first output is drawn, counted like `start`.
+    """
 
     start: int
     all_places: np.ndarray
     new: int
     spare: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
-    state: int = 0  # the token of the pass after which its first output is drawn
+    state: int = 0
 
 
 def _forced(rows: Sequence[_Row]) -> np.ndarray | None:
-    """The tokens that are prescribed (B,), -1 where one is drawn; None where all are."""
+    """The ids that requests prescribe, (B,), -1 where one is drawn; None where all are drawn."""
     at = [(row.request.forced_ids, len(row.ids)) for row in rows]
     values = np.array([ids[n] if n < len(ids) else -1 for ids, n in at], np.int64)
     return None if (values < 0).all() else values

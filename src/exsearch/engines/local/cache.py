@@ -3,6 +3,15 @@
 Prompts are encoded into the pool, where equal prefixes share their places (`PrefixTree`). A
 sequence that is being written has its keys and values side by side in a row of its own, so that one
 attention call serves all rows. It holds no requests and samples nothing.
+
+Glossary:
+    pass    One call of the model, over new tokens of many sequences.
+    pool    The keys and values of known prefixes.
+    place   An index into the pool: where the key and the value of one token lie.
+    span    The new tokens of one sequence in a pass, with the places of the whole sequence: a
+            prompt, or what is to be scored.
+    row     The buffer of one sequence that is being written, or that sequence.
+    column  An index into a row: where the key and the value of one of its tokens lie.
 """
 
 from __future__ import annotations
@@ -18,19 +27,22 @@ from torch import Tensor
 from exsearch.models.attention import States, attend_rows, attend_span
 from exsearch.models.prefixes import PrefixTree, Span
 
-_COLUMNS = 256  # rows grow by so many tokens
+_COLUMNS = 256  # rows grow by so many at a time
 
 
 @dataclasses.dataclass
 class _Pass:
-    """What the next forward pass holds: first a token for each writing row, then the spans."""
+    """What the next pass holds: first a token for each writing row, then the spans.
+
+    B rows write, and the pass has N tokens in all.
+    """
 
     rows: Tensor  # (B,) the rows that write
     columns: Tensor  # (B,) where their new token goes
     height: int  # rows 0 to height - 1 are attended over
-    mask: Tensor | None  # (height, 1, 1, W) added to the scores
+    mask: Tensor | None  # (height, 1, 1, W) added to the scores of W columns
     spans: Sequence[Span]
-    span_places: list[Tensor]
+    span_places: list[Tensor]  # (L,) each, all places of a span
     places: Tensor  # (N - B,) of the spans' new tokens
     owners: Sequence[int]  # the row that each span becomes; -1 for none
     masks: dict[tuple[int, int, int], Tensor | None] = dataclasses.field(default_factory=dict)
@@ -40,19 +52,26 @@ class KeyValueCache:
     """A `Store` (see `attention`) for generation and scoring.
 
     Args:
-        capacity: Tokens that the pool holds to begin with.
-        rows: Sequences that are written side by side.
-        device: Where.
+        capacity: The number of places in the pool; it grows where a pass needs more.
+        rows: The number of rows.
+        device: The device of the keys and values.
+
+    Attributes:
+        tree: The known prefixes, and which places are theirs.
+        row_count: The number of rows.
+        width: The number of columns of each row.
     """
 
     def __init__(self, capacity: int, rows: int, device: torch.device):
         self.tree = PrefixTree(capacity)
         self.row_count, self.width, self.device = rows, 0, device
-        self._layers: dict[int, list[Tensor]] = {}  # keys, values of the pool; of the rows
+        # For each layer the pool's keys and values, (G, places, D), and the rows', (rows, G, W, D),
+        # for W columns and G groups of heads of size D.
+        self._layers: dict[int, list[Tensor]] = {}
         self._pass: _Pass | None = None
 
     def take(self, count: int) -> np.ndarray:
-        """`count` places of the pool, which grows where old prefixes leave too few."""
+        """Take `count` places of the pool, which grows where old prefixes leave too few."""
         places = self.tree.take(count)
         while places is None:
             self.tree.grow(max(2 * self.tree.capacity, self.tree.capacity + count))
@@ -62,7 +81,7 @@ class KeyValueCache:
         return places
 
     def widen(self, tokens: int) -> None:
-        """Let every row hold so many tokens."""
+        """Give every row at least so many columns."""
         if tokens > self.width:
             self.width = -(-tokens // _COLUMNS) * _COLUMNS
             for layer in self._layers.values():
@@ -78,9 +97,9 @@ class KeyValueCache:
         """Say what the next pass holds.
 
         Args:
-            rows: (B,) rows that write one token each.
-            lengths: (B,) tokens they hold already.
-            spans: Prompts, or what is to be scored; their places are those of the pool.
+            rows: The rows that write one token each, (B,).
+            lengths: The number of tokens that each of them holds already, (B,).
+            spans: Prompts, or what is to be scored, with places of the pool.
             owners: For each span the row that it becomes, or -1.
         """
         height, mask = 0, None
@@ -103,20 +122,36 @@ class KeyValueCache:
         )
 
     def keep(self, row: int, start: int, places: np.ndarray) -> None:
-        """Copy a row's tokens from `start` on into places of the pool."""
+        """Copy keys and values of a row into the pool.
+
+        Args:
+            row: The row that is copied from.
+            start: The first column that is copied.
+            places: The places that take the columns from there on.
+        """
         into = self._tensor(places)
         for pool_k, pool_v, rows_k, rows_v in self._layers.values():
             pool_k.index_copy_(1, into, rows_k[row, :, start : start + len(places)])
             pool_v.index_copy_(1, into, rows_v[row, :, start : start + len(places)])
 
     def move(self, source: int, target: int, tokens: int) -> None:
-        """Copy a row to another."""
+        """Copy the first `tokens` columns of the row `source` to the row `target`."""
         for layer in self._layers.values():
             for rows in layer[2:]:
                 rows[target, :, :tokens] = rows[source, :, :tokens]
 
     def attend(self, layer: int, states: States) -> Tensor:
-        """See `attention.Store.attend`; nothing is dropped, as nothing is trained."""
+        """Store the keys and values of a pass, and attend: `attention.Store.attend`.
+
+        Nothing is dropped out, as nothing is trained.
+
+        Args:
+            layer: The layer's number, from 0.
+            states: The queries (N, H, D), keys and values (N, G, D) of the pass.
+
+        Returns:
+            What the tokens of the pass read, (N, H, D).
+        """
         query, key, value, scale, window, _ = states
         now = self._pass
         assert now is not None

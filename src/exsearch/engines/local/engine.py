@@ -34,13 +34,20 @@ class TransformersEngine:
         folder: A local folder in the Hugging Face layout, or a Hugging Face id; a PEFT adapter
             folder loads with its base model.
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
-        batch_size: Sequences written side by side.
-        token_budget: Prompt tokens in one pass; 0 takes what suits the device.
-        cache_tokens: Tokens whose keys and values are kept for prompts that begin alike; more
-            where the prompts of one pass need more.
-        template_kwargs, system_prompt: See `HuggingFaceChat`.
+        batch_size: The number of sequences written side by side.
+        token_budget: The most prompt tokens in one pass; 0 takes what suits the device.
+        cache_tokens: The number of tokens whose keys and values are kept for prompts that begin
+            alike; more are kept where the prompts of one pass need more.
+        template_kwargs: Variables for the chat template.
+        system_prompt: A system turn before every chat; None leaves it to the chat template.
+
+    Attributes:
+        encoded_tokens: The prompt tokens put through the model so far.
+        decoded_tokens: The written tokens put through the model so far.
+        stop_ids: The ids that end a sequence.
 
     Raises:
+        ValueError: `cache_tokens` is below 0.
         ModelError: no such model, or not a causal language model.
     """
 
@@ -81,7 +88,11 @@ class TransformersEngine:
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> TransformersEngine:
-        """See `EngineKind.from_config`."""
+        """Open the engine that a recipe's `[model]` describes.
+
+        Raises:
+            ModelError: no such model, or one that the engine can't run.
+        """
         name, options = resolve_model(config.name), config.engine_options
         return cls(name, **config.local_settings, **options)
 
@@ -94,10 +105,10 @@ class TransformersEngine:
         with _loading(str(folder)):
             self.model = _load_model(str(folder), self.dtype).to(self.device).eval()
         self._packed = PackedWeights(self.model)
-        self._cached_weights = None  # whatever the cache holds is of others
+        self._cached_weights = None  # the cache holds what other weights computed
 
     def open(self) -> Session:
-        """A batch of its own, with nothing in the cache; one at a time."""
+        """A new session with an empty cache; it ends the session before it."""
         if self._session:
             self._session.over = "another session of this engine was opened"
         self._session = _Guarded(
@@ -114,7 +125,11 @@ class TransformersEngine:
         return self._session
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """One generation a request, in their order; see `Engine.generate`."""
+        """One generation a request, in their order (`Engine.generate`).
+
+        Raises:
+            EngineError: a request does not fit the model's context, or the model can't be run.
+        """
         for request in requests:
             self._check_length(len(request.prompt_ids) + request.max_tokens)
         session = self.open()
@@ -132,9 +147,14 @@ class TransformersEngine:
     def log_prob(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
     ) -> list[tuple[float, ...]]:
-        """Log p of each continuation token; see `Engine.log_prob`.
+        """Log p of each continuation token after its prompt (`Engine.log_prob`).
 
         What the cache knows of a prompt, from a rollout just done, is not encoded again.
+
+        Raises:
+            ValueError: a prompt is empty.
+            TooLongError: a pair does not fit the model's context.
+            EngineError: the model can't be run.
         """
         pairs = [(tuple(p), tuple(c)) for p, c in zip(prompts, continuations, strict=True)]
         for prompt, continuation in pairs:
@@ -160,9 +180,10 @@ class TransformersEngine:
         return self._cache
 
     def _weights(self) -> tuple[int, int] | None:
-        """Changes whenever the weights do, by loading or by training.
+        """A value that changes whenever the weights do, by loading or by training.
 
-        Not where someone writes through `p.data`, or switches a PEFT adapter: load anew then.
+        It does not where someone writes through `p.data`, or switches a PEFT adapter: load anew
+        then.
         """
         return id(self.model), sum(p._version for p in self.model.parameters())
 
@@ -172,6 +193,7 @@ class TransformersEngine:
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
+        """Let the model run packed and without gradients; lack of memory is an EngineError."""
         was_training = self.model.training
         if was_training:
             self.model.eval()

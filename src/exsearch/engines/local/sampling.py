@@ -25,9 +25,17 @@ _NEAR = 12.0
 
 
 def gumbel_noise(keys: np.ndarray, positions: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Standard Gumbel noise for aligned arrays of row keys, positions and token ids; float64.
+    """Standard Gumbel noise (`method.md`, Randomness), a hash of its arguments.
 
     The hash is splitmix64's finaliser (Steele et al. 2014), applied twice.
+
+    Args:
+        keys: The names of streams of randomness, (N,) or (1,).
+        positions: How many tokens were drawn from each stream before, (N,) or (1,).
+        tokens: The token ids, (N,).
+
+    Returns:
+        The noise, float64 (N,).
     """
     uniform = (_hash(keys, positions, tokens).astype(np.float64) + 0.5) / 2.0**32
     return -np.log(-np.log(uniform))
@@ -59,17 +67,18 @@ def sample(
     """Draw one token a row.
 
     Args:
-        logits: (B, V), any float type; taken to float32.
-        keys: (B,) each row's stream.
-        positions: (B,) each row's counter within its stream.
-        sampling: What to draw from.
-        forced: (B,) tokens to take in place of drawn ones; -1 draws.
+        logits: The model's scores, (B, V), of any float type; they are taken to float32.
+        keys: The name of each row's stream of randomness, (B,).
+        positions: How many tokens each row has drawn from its stream before, (B,).
+        sampling: The distribution to draw from.
+        forced: Tokens to take in place of drawn ones, (B,); -1 draws. None draws all.
 
     Returns:
-        tokens (B,), their log p at temperature 1 and their log q under `sampling`, float32 (B,).
+        The tokens (B,), their log p at temperature 1 and their log q under `sampling`, in nats,
+        float32 (B,).
 
     Raises:
-        EngineError: a row's best score is not finite.
+        EngineError: the best score of a row is not finite.
     """
     logits = logits.float()  # (B, V)
     if not torch.isfinite(logits.amax(dim=-1)).all():
@@ -132,6 +141,7 @@ def _least_hash(noise: float) -> int:
 
 
 def _proposal(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Log q (B, V) of a temperature and `top_p`: the likeliest tokens up to that mass are kept."""
     log_q = torch.log_softmax(logits / sampling.temperature, dim=-1)
     if sampling.top_p < 1:
         ordered, index = log_q.sort(dim=-1, descending=True)

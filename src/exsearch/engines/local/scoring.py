@@ -2,6 +2,12 @@
 
 Each prompt is encoded once, whatever follows it; a continuation costs its own tokens and the last
 one of its prompt, whose state predicts the first. Nothing is sampled.
+
+Glossary:
+    pass   One call of the model, over new tokens of many pairs.
+    place  Where the cache's pool holds the key and the value of one token.
+    span   The new tokens of one pair in a pass, with the places of the whole pair.
+    tail   The places of a continuation, which are given back after the pass.
 """
 
 from __future__ import annotations
@@ -26,9 +32,9 @@ def tail_log_probs(
 
     Args:
         model: A transformers causal language model.
-        cache: What is known of its prompts; it then knows all of them.
-        pairs: Prompts and continuations, neither empty; best in sorted order.
-        token_budget: Tokens in one pass, where one pair does not have more.
+        cache: The cache of the model, which then knows all prompts.
+        pairs: Prompts and continuations, neither empty. In sorted order they share the most.
+        token_budget: The most tokens in one pass; a pair with more has a pass of its own.
     """
     waiting = list(reversed(pairs))
     while waiting:
@@ -61,6 +67,7 @@ def tail_log_probs(
 def _run(
     model: Any, cache: KeyValueCache, batch: Sequence[Pair], spans: Sequence[Span]
 ) -> list[tuple[float, ...]]:
+    """One pass over a batch of pairs; log p of each continuation's tokens."""
     empty = np.empty(0, np.int64)
     cache.begin(empty, empty, spans, [-1] * len(spans))
     ids: list[int] = []

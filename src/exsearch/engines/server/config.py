@@ -1,6 +1,7 @@
 """An endpoint's settings are where a chat model behind HTTP is, and how it is asked.
 
-They stand apart from `endpoint` so that a recipe can be read without an HTTP client.
+They stand apart from `endpoint` so that a recipe can be read without an HTTP client. Nothing is
+asked here.
 """
 
 from __future__ import annotations
@@ -16,21 +17,24 @@ _OWN_FIELDS = ("model", "messages", "stream", "n")
 
 @dataclasses.dataclass(frozen=True)
 class EndpointConfig:
-    """Where a chat model is, and how it is asked.
+    """The settings of a chat model behind HTTP.
 
     Attributes:
         base_url: The address of an OpenAI-compatible service, such as `http://localhost:8000/v1`.
         model: The service's name for the model.
-        api_key_env: Environment variable with the key; it may be unset where none is needed.
-        temperature: None leaves it to the service; some models take no other.
-        max_tokens: Tokens that a reply may take, whatever a request says; 0 leaves it to the
-            request.
+        api_key_env: The environment variable that holds the key; it may be unset where none is
+            needed.
+        temperature: The temperature of sampling; None sends none but the request's own. A teacher
+            without one samples at 1.
+        max_tokens: The most tokens that a reply may take, whatever a request says; 0 leaves it to
+            the request.
         extra: More fields of the request, such as `{max_completion_tokens = 2000}`.
-        concurrency: Questions asked side by side.
+        concurrency: The number of questions asked side by side.
         timeout: Seconds for one attempt, from connecting to the last byte.
-        retries: Further attempts after 429, 5xx, a timeout or a failed connection.
-        backoff: Seconds before the first of them, doubled each time.
-        max_wait: Seconds at most between attempts; a service that asks for more ends the work.
+        retries: The number of further attempts after 408, 429, 5xx, a timeout, a failed connection
+            or a reply that is no chat completion.
+        backoff: Seconds before the first further attempt; they double with each one.
+        max_wait: The most seconds between attempts; a service that asks for more ends the work.
 
     Raises:
         ConfigError: a value that can't be used.

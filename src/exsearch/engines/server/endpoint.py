@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 _ASKING_AGAIN = 4  # requests at once: a service in trouble is not run over by all of them
 MAX_RESPONSE_BYTES = 4_000_000
-_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)  # of models that show their reasoning
+_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)  # some models show their reasoning
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _REMEDIES = {
     401: "check the key in the environment variable {key}",
@@ -49,9 +49,12 @@ class RefusedError(EngineError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
-    """The assistant's turn, empty where the model wrote none, and why it ends there.
+    """The assistant's turn.
 
-    `finish_reason` is the endpoint's own word, mostly `stop` or `length`; some say nothing.
+    Attributes:
+        text: What the model wrote, without its thoughts; empty where it wrote nothing.
+        finish_reason: The endpoint's own word for why the turn ends, mostly `stop` or `length`;
+            None where it says nothing.
     """
 
     text: str
@@ -59,7 +62,12 @@ class Reply:
 
 
 class _Unanswered(Exception):
-    """An attempt that may succeed when repeated; `wait` is what the endpoint asked for, seconds."""
+    """An attempt that may succeed when repeated.
+
+    Attributes:
+        status: The HTTP status; 0 where there was no response.
+        wait: The seconds that the endpoint asked to wait for; None where it did not.
+    """
 
     def __init__(self, reason: str, status: int = 0, wait: float | None = None):
         super().__init__(reason)
@@ -71,6 +79,12 @@ class ChatEndpoint:
     """`POST {base_url}/chat/completions`, with retries; `async with` opens and closes it.
 
     Closed, it may be opened anew, also on another event loop.
+
+    Args:
+        config: The address, the model's name, the key's variable, and how the model is asked.
+
+    Raises:
+        ConfigError: the key can't be used.
     """
 
     def __init__(self, config: EndpointConfig):
@@ -107,16 +121,21 @@ class ChatEndpoint:
 
     @property
     def usage(self) -> str:
-        """What was asked so far, in the endpoint's own count of tokens."""
+        """A line that says how much was asked so far, in the endpoint's own count of tokens."""
         tokens = f"{self._prompt_tokens} prompt tokens, {self._output_tokens} output tokens"
         return f"{self._place}: {self._requests} requests, {tokens}"
 
     async def reply(self, messages: Sequence[Mapping[str, Any]], **fields: Any) -> Reply:
-        """The assistant's next turn; `fields` of the request go before those of the settings.
+        """Ask for the assistant's next turn.
+
+        Args:
+            messages: The turns so far, as `role` and `content`.
+            fields: More fields of the request; they override those of the settings.
 
         Raises:
             RefusedError: this request is refused (HTTP 400, 413, 422).
-            ModelServerError: nothing can be had from this endpoint; says where and what to do.
+            ModelServerError: nothing can be had from this endpoint; the message says where it is
+                and what to do.
         """
         body: dict[str, Any] = {"model": self.config.model, "messages": list(messages)}
         if self.config.temperature is not None:
@@ -141,7 +160,7 @@ class ChatEndpoint:
         raise ModelServerError(f"{self._place}: {reply} ({tried}); {remedy}")
 
     async def _try(self, body: dict[str, Any]) -> Reply | _Unanswered:
-        """One attempt, within its time."""
+        """Make one attempt, within the time for one; a failure that may pass is returned."""
         try:
             async with asyncio.timeout(self.config.timeout):
                 return await self._attempt(body)
@@ -171,6 +190,7 @@ class ChatEndpoint:
         return problem.wait
 
     async def _attempt(self, body: dict[str, Any]) -> Reply:
+        """Send a request and read its reply; a failure that may pass is an `_Unanswered`."""
         self._requests += 1
         async with self._client.stream("POST", self._url, json=body) as response:
             data = bytearray()

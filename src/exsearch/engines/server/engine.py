@@ -37,9 +37,10 @@ class OpenAIEngine(InTurns):
     one request; then `config.concurrency` are under way at once.
 
     Args:
-        config: Where the model is, and how it is asked.
+        config: The address, the model's name, the key's variable, and how the model is asked.
         system_prompt: A system turn before every chat; None sends none.
-        template_kwargs: Sent as `chat_template_kwargs`, which vLLM, SGLang and llama.cpp take.
+        template_kwargs: Variables for the chat template, sent as `chat_template_kwargs`, which
+            vLLM, SGLang and llama.cpp take.
 
     Raises:
         ConfigError: the key can't be used.
@@ -60,13 +61,17 @@ class OpenAIEngine(InTurns):
         self._system = [] if system_prompt is None else [_turn("system", system_prompt)]
         self._more = {"chat_template_kwargs": dict(template_kwargs)} if template_kwargs else {}
         self._limit = "max_tokens"
-        self._taken = {"temperature", "seed"}  # what the server takes, until it refuses
+        self._taken = {"temperature", "seed"}  # fields that the server has not refused so far
         self._refused = 0
         self._answered = False
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> OpenAIEngine:
-        """See `EngineKind.from_config`."""
+        """Open the engine that a recipe's `[model]` describes.
+
+        Raises:
+            ConfigError: the address, the name or the key can't be used.
+        """
         endpoint = EndpointConfig(
             config.base_url or "",
             config.name,
@@ -80,7 +85,7 @@ class OpenAIEngine(InTurns):
     def generate(
         self, requests: Sequence[Request], sampling: Sampling
     ) -> list[Generation | EngineError]:
-        """One generation a request, without log-probs; an error where a request alone is refused.
+        """One generation a request, without log-probs (`Engine.generate`).
 
         Raises:
             ModelServerError: the server is not there, refuses the key, or refuses all requests.
@@ -90,6 +95,7 @@ class OpenAIEngine(InTurns):
     async def _generate(
         self, requests: Sequence[Request], sampling: Sampling
     ) -> list[Generation | EngineError]:
+        """Ask one by one until the server has answered once, then several at a time."""
         replies: list[Generation | EngineError] = []
         async with self._endpoint:
             while not self._answered and len(replies) < len(requests):
@@ -120,6 +126,7 @@ class OpenAIEngine(InTurns):
             raise ModelServerError(str(replies[-1]))
 
     async def _ask(self, request: Request, sampling: Sampling) -> Generation | EngineError:
+        """Ask for one reply, and again without a field that the server refuses."""
         messages, forced = self.tokenizer.messages(request.prompt_ids)
         turns = [*self._system, *messages]
         if forced:
@@ -136,7 +143,7 @@ class OpenAIEngine(InTurns):
         if reply.finish_reason == "content_filter":
             return EngineError(f"the server of {self._config.model!r} filtered its reply away")
         text = reply.text
-        if forced:  # what follows the prompt is what comes after the part that it ends with
+        if forced:  # it belongs to the prompt, so the reply is what follows it
             text = text.removeprefix(forced)
         ids = self.tokenizer.encode(text)
         if reply.finish_reason == "length":

@@ -47,12 +47,19 @@ class VllmEngine(InTurns):
     the other one may be drawn.
 
     Args:
-        folder: As for `TransformersEngine`; a PEFT adapter is merged into its base model first.
-        device: What vLLM was built for; `auto` takes it as it is.
-        batch_size: Sequences decoded together (vLLM's `max_num_seqs`).
-        token_budget: Tokens in one pass (`max_num_batched_tokens`); 0 leaves it to vLLM.
+        folder: A local folder in the Hugging Face layout, or a Hugging Face id; a PEFT adapter is
+            merged into its base model first.
+        device: The device that vLLM was built for; `auto` takes whichever it is.
+        batch_size: The number of sequences decoded together (vLLM's `max_num_seqs`).
+        token_budget: The most tokens in one pass (vLLM's `max_num_batched_tokens`); 0 leaves it to
+            vLLM.
         options: More arguments of `vllm.LLM`: `gpu_memory_utilization`, `max_model_len`, ….
-        template_kwargs, system_prompt: See `HuggingFaceChat`.
+        template_kwargs: Variables for the chat template.
+        system_prompt: A system turn before every chat; None leaves it to the chat template.
+
+    Attributes:
+        stop_ids: The ids that end a sequence.
+        longest: The most tokens of a sequence that can be run and scored.
 
     Raises:
         MissingExtraError: vLLM is not installed.
@@ -88,7 +95,7 @@ class VllmEngine(InTurns):
             "max_num_seqs": batch_size,
             **({"max_num_batched_tokens": token_budget} if token_budget else {}),
         }
-        self.device = torch.device(_built_for(device))  # where an M-step may train, too
+        self.device = torch.device(_built_for(device))  # an M-step may train there, too
         arguments = {
             **_defaults(self.device.type),
             **_checked(options or {}, own, self._vllm),
@@ -108,7 +115,13 @@ class VllmEngine(InTurns):
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> VllmEngine:
-        """See `EngineKind.from_config`."""
+        """Open the engine that a recipe's `[model]` describes.
+
+        Raises:
+            MissingExtraError: vLLM is not installed.
+            ModelError: no such model, or vLLM can't run it.
+            ConfigError: an option that is not the user's to set.
+        """
         name, options = resolve_model(config.name), config.engine_options
         return cls(name, options=options, **config.local_settings)
 
@@ -126,7 +139,11 @@ class VllmEngine(InTurns):
                 raise RuntimeError("vLLM kept its cache of prefixes")
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """One generation a request, in their order; see `Engine.generate`."""
+        """One generation a request, in their order (`Engine.generate`).
+
+        Raises:
+            EngineError: a request does not fit, the temperature is refused, or vLLM failed.
+        """
         for request in requests:
             self._check_length(len(request.prompt_ids) + request.max_tokens)
         outputs = self._run(
@@ -151,9 +168,13 @@ class VllmEngine(InTurns):
     def log_prob(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
     ) -> list[tuple[float, ...]]:
-        """Log p of each continuation token; see `Engine.log_prob`.
+        """Log p of each continuation token after its prompt (`Engine.log_prob`).
 
         vLLM does not read its cache of prefixes here: it scores the whole sequence.
+
+        Raises:
+            TooLongError: a pair does not fit.
+            EngineError: vLLM failed.
         """
         sequences = [(*p, *c) for p, c in zip(prompts, continuations, strict=True)]
         result: list[tuple[float, ...]] = [()] * len(sequences)
@@ -168,6 +189,7 @@ class VllmEngine(InTurns):
         return result
 
     def _parameters(self, request: Request, sampling: Sampling) -> Any:
+        """The settings of a request, as vLLM takes them."""
         coldest, hottest = _TEMPERATURES
         if sampling.temperature and not coldest <= sampling.temperature <= hottest:
             raise EngineError(
@@ -181,7 +203,7 @@ class VllmEngine(InTurns):
             max_tokens=request.max_tokens,
             stop_token_ids=sorted(self.stop_ids),
             ignore_eos=True,  # all that end a turn are among these
-            logprobs=0,  # of the sampled token alone
+            logprobs=0,  # for the sampled token alone
             detokenize=False,
         )
 
@@ -248,6 +270,7 @@ def _defaults(device: str) -> dict[str, Any]:
 
 
 def _checked(options: Mapping[str, Any], own: Mapping[str, Any], vllm: Any) -> Mapping[str, Any]:
+    """The options, all known to vLLM and none that is set by other settings."""
     known = [field.name for field in dataclasses.fields(vllm.EngineArgs)]
     for name in options:
         if name in own or name in _NOT_OPTIONS:
