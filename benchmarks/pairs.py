@@ -1,8 +1,9 @@
 """Pairs: the rollout of another checkout against this one's, by turns, on the same workload.
 
-Each run is a process of its own, with the `src` and `benchmarks` of its checkout: before, after,
-before, after, and so on. A busy machine slows both of a pair alike, so what counts is the ratio
-within each pair. Rivals must write the same tokens, else nothing is compared.
+Each checkout has a process of its own, with its own `src` and `benchmarks` and the model loaded
+once; they run by turns: before, after, before, after, and so on. A busy machine slows both of a
+pair alike, so what counts is the ratio within each pair. Rivals must write the same tokens, else
+nothing is compared.
 
     git worktree add ../before REVISION
     python -m benchmarks.pairs --before ../before [--pairs 7] [--questions 8] [--data DIR] [--json]
@@ -11,10 +12,12 @@ within each pair. Rivals must write the same tokens, else nothing is compared.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +40,9 @@ def options() -> argparse.ArgumentParser:
     return made
 
 
-def run(checkout: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """One rollout of a checkout, in a process of its own.
+@contextlib.contextmanager
+def rival(checkout: Path, args: argparse.Namespace) -> Iterator[Callable[[], dict[str, Any]]]:
+    """A checkout in a process of its own; each call makes one rollout and gives its figures.
 
     Raises:
         ConfigError: the folder is no checkout.
@@ -50,11 +54,23 @@ def run(checkout: Path, args: argparse.Namespace) -> dict[str, Any]:
     command += ["--data", args.data, "--model", args.model, "--questions", str(args.questions)]
     path = os.pathsep.join([str(checkout / "src"), str(checkout)])
     environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    figures = json.loads(done.stdout.splitlines()[-1])
-    if not Path(figures["source"]).is_relative_to(checkout):
-        raise ConfigError(f"{checkout}: {figures['source']} was measured in its place")
-    return figures
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        assert process.stdin is not None and process.stdout is not None
+        asked, told = process.stdin, process.stdout
+
+        def run() -> dict[str, Any]:
+            print(file=asked, flush=True)
+            line = told.readline()
+            if not line:
+                raise ConfigError(f"{checkout}: its rollout failed, as it says above")
+            figures = json.loads(line)
+            if not Path(figures["source"]).is_relative_to(checkout):
+                raise ConfigError(f"{checkout}: {figures['source']} was measured in its place")
+            return figures
+
+        yield run
+        asked.close()  # ends it
 
 
 def compare(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
@@ -80,7 +96,8 @@ def main() -> None:
     if min(args.pairs, args.questions) < 1:
         made.error("give 1 pair and 1 question or more")
     before = args.before.resolve()
-    pairs = [(run(before, args), run(HERE, args)) for _ in range(args.pairs)]
+    with rival(before, args) as old, rival(HERE, args) as new:
+        pairs = [(old(), new()) for _ in range(args.pairs)]
     figures = {"machine": facts(), "questions": args.questions, **compare(pairs)}
     table("Machine", list(figures["machine"].items()))
     table("Rollout", [(n, v) for n, v in figures.items() if n != "machine"])

@@ -1,9 +1,9 @@
-"""One timed rollout of whichever checkout is on the path; pairs.py starts it, once a process.
+"""Timed rollouts of whichever checkout is on the path; pairs.py starts one process for each.
 
 It uses only what every revision has, by public names and those of the checkout's own benchmarks.
-It prints one JSON object last.
+For each line on standard input it makes one rollout and prints one JSON object.
 
-    PYTHONPATH=DIR/src:DIR python -P benchmarks/pairs_worker.py --questions 8
+    echo | PYTHONPATH=DIR/src:DIR python -P benchmarks/pairs_worker.py --questions 8
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import dataclasses
 import functools
 import hashlib
 import json
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,8 @@ def digest(work: Workload) -> str:
     return hashlib.sha256(repr(calls).encode()).hexdigest()
 
 
-def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One rollout, after one over another question that warms up and is not counted."""
+def measured(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """A rollout a line of input, after one over another question, which warms up and counts not."""
     settings = recipe().model
     engine: Any = exsearch.load_engine(
         args.model, batch_size=settings.batch_size, system_prompt=settings.system_prompt
@@ -39,13 +41,14 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     spare = [t for t in whole.trajectories if t.question.id == last.id]
     first = dataclasses.replace(whole, questions=[last], trajectories=spare)
     ours(first, engine, first.retriever())
-    seconds = timed(work, functools.partial(ours, work, engine), [])
-    return {
-        "seconds": seconds,
-        "trajectories_per_second": len(work.trajectories) / seconds,
-        "source": exsearch.__file__,
-        "workload": digest(work),
-    }
+    for _ in sys.stdin:
+        seconds = timed(work, functools.partial(ours, work, engine), [])
+        yield {
+            "seconds": seconds,
+            "trajectories_per_second": len(work.trajectories) / seconds,
+            "source": exsearch.__file__,
+            "workload": digest(work),
+        }
 
 
 def main() -> None:
@@ -56,8 +59,8 @@ def main() -> None:
     options.add_argument("--questions", type=int, default=8)
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(args, Path(folder))
-    print(json.dumps(figures), flush=True)
+        for figures in measured(args, Path(folder)):
+            print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":
