@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.pairs import HERE, compare, options, run
+from benchmarks.pairs import HERE, compare, options, rival
 from benchmarks.report import spread
 
 from exsearch.errors import ConfigError, DataError
@@ -33,12 +33,13 @@ def test_other_tokens_are_not_compared():
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no checkout of this project"):
-        run(tmp_path, options().parse_args(["--before", str(tmp_path)]))
+        rival(tmp_path, options().parse_args(["--before", str(tmp_path)])).__enter__()
 
 
 @pytest.mark.slow
 def test_a_checkout_beside_itself(tiny_model_folder):
     arguments = ["--model", str(tiny_model_folder), "--questions", "1", "--before", str(HERE)]
     args = options().parse_args(arguments)
-    found = compare([(run(HERE, args), run(HERE, args))])
+    with rival(HERE, args) as run:
+        found = compare([(run(), run())])
     assert found["after_over_before"]["median"] > 0
