@@ -225,9 +225,9 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_the_parts_of_extending_work(parts: dict[str, Any]) -> None:
-    assert parts["reply"].answer == "the Baltic Sea"
+    assert parts["found"].answer == "the Baltic Sea"
     assert [p.id for p in parts["steps"][0].passages] == [
-        p.id for p in parts["reply"].trajectory.steps[0].passages
+        p.id for p in parts["found"].trajectory.steps[0].passages
     ]
     assert len(parts["steps"][0].passages) == 2
     retriever = parts["retriever"]
