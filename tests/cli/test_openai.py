@@ -38,8 +38,10 @@ def last_json(result: Result):
 
 
 def test_ask(run: Run, served: list[object], server: FakeServer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MY_KEY", KEY)
-    result = run("ask", QUESTION, *served, "--api-key-env", "MY_KEY", "--system-prompt", "Brief.")
+    monkeypatch.setenv("MY_API_KEY", KEY)
+    result = run(
+        "ask", QUESTION, *served, "--api-key-env", "MY_API_KEY", "--system-prompt", "Brief."
+    )
     assert result.stdout.splitlines()[0] == "Great Ormond Street"
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
     assert server.bodies[0]["model"] == "served"

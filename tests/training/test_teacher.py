@@ -508,10 +508,10 @@ def test_a_damaged_file_is_named(server: FakeServer, tmp_path: Path, line: str) 
 
 
 def test_the_request(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_KEY", f" {KEY}\n")
+    monkeypatch.setenv("MY_API_KEY", f" {KEY}\n")
     server.script = good
     settings = {"temperature": 0.3, "max_tokens": 0, "extra": {"max_completion_tokens": 99}}
-    lesson(server, tmp_path / "t.jsonl", api_key_env="MY_KEY", **settings)
+    lesson(server, tmp_path / "t.jsonl", api_key_env="MY_API_KEY", **settings)
     body = server.bodies[0]
     assert set(server.paths) == {"/v1/chat/completions"}
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
@@ -550,7 +550,7 @@ def test_a_key_is_taken_from_the_named_variable_only(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server.script = good
-    lesson(server, tmp_path / "t.jsonl", api_key_env="OTHER_KEY")
+    lesson(server, tmp_path / "t.jsonl", api_key_env="OTHER_API_KEY")
     assert "authorization" not in server.headers[0]
     assert KEY not in json.dumps(server.headers)
 
@@ -572,10 +572,26 @@ def test_a_key_on_an_open_line_is_warned_of(
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     ChatEndpoint(TeacherConfig("https://teacher.example/v1", "m"))
     ChatEndpoint(TeacherConfig("http://localhost:1/v1", "m"))
-    assert caplog.messages == []
+    assert caplog.messages == [
+        "teacher at teacher.example gets the key in OPENAI_API_KEY",
+        "teacher at localhost:1 gets the key in OPENAI_API_KEY",
+    ]
     ChatEndpoint(TeacherConfig("http://teacher.example/v1", "m"))
     assert "unencrypted" in caplog.text
     assert KEY not in caplog.text
+    caplog.clear()
+    monkeypatch.delenv("OPENAI_API_KEY")
+    ChatEndpoint(TeacherConfig("http://teacher.example/v1", "m"))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("name", ["HOME", "AWS_SECRET_ACCESS_KEY", "", "X_API_KEY\n", KEY])
+def test_only_keys_of_services_are_ever_sent(name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"teacher\.api_key_env must .* ends in _API_KEY"
+    ) as caught:
+        TeacherConfig("https://teacher.example/v1", "m", name)
+    assert KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Progress and errors are not output: they go to standard error.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,3 +26,8 @@ def tell(as_json: bool, values: Mapping[str, Any], *lines: str) -> None:
     text = json.dumps(finite(values), ensure_ascii=False, allow_nan=False, default=str)
     for line in [text] if as_json else lines:
         click.echo(line)
+
+
+def confirmed(question: str) -> bool:
+    """What a person at the terminal says to a question; false where there is none to ask."""
+    return sys.stdin.isatty() and click.confirm(question, err=True)

@@ -24,7 +24,7 @@ from exsearch.cli.options import (
     set_option,
     temperature_option,
 )
-from exsearch.cli.output import tell
+from exsearch.cli.output import confirmed, tell
 from exsearch.progress import Bars
 
 TRAIN_EXAMPLES = """\b
@@ -66,8 +66,24 @@ rules_option = click.option(
 @click.option(
     "--out", type=PATH, metavar="DIR", help="The run's folder. Default: runs/<the recipe's name>."
 )
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    envvar="EXSEARCH_ALLOW_HOST",
+    metavar="HOST",
+    help="A host that the recipe may send questions and a key to; may be repeated. Without it a "
+    "terminal is asked. Also EXSEARCH_ALLOW_HOST.",
+)
 @common
-def train(recipe: Path, out: Path | None, as_json: bool, bars: Bars, **options: Any) -> None:
+def train(
+    recipe: Path,
+    out: Path | None,
+    hosts: tuple[str, ...],
+    as_json: bool,
+    bars: Bars,
+    **options: Any,
+) -> None:
     """Train a searcher as a recipe says.
 
     Warm-up, if the recipe has it, then GEM.
@@ -78,7 +94,9 @@ def train(recipe: Path, out: Path | None, as_json: bool, bars: Bars, **options: 
     from exsearch.show import folder_text
 
     overrides = recipe_overrides(options)
-    folder, best = run(recipe, overrides=overrides, out=out, bars=bars)
+    folder, best = run(
+        recipe, overrides=overrides, out=out, hosts=hosts, confirm=confirmed, bars=bars
+    )
     hint = f"the best model is of {best['stage']}: --model {folder} takes it"
     tell(as_json, {"run": folder, **best}, folder_text(folder), hint)
 

@@ -27,7 +27,8 @@ class ModelConfig:
         chat_template_kwargs: Variables for the chat template.
         base_url: The server's address, for engine `openai` alone, such as
             `http://localhost:8000/v1`.
-        api_key_env: The environment variable that holds the server's key; it may be unset.
+        api_key_env: The environment variable that holds the server's key, whose name ends in
+            `_API_KEY`; it may be unset.
         engine_options: The engine's own settings (`docs/engines.md`); `transformers` takes
             `cache_tokens`.
     """

@@ -6,11 +6,12 @@ It opens what the recipe names and hands it to the loop; it samples and trains n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from exsearch.config import load_config, to_plain
+from exsearch.config import load_config, set_value, to_plain
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
@@ -31,6 +32,8 @@ def train(
     *,
     overrides: tuple[str, ...] = (),
     out: Path | None = None,
+    hosts: Sequence[str] = (),
+    confirm: Callable[[str], bool] = lambda question: False,
     bars: Bars | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Run a recipe to its end, or on from where it stopped.
@@ -39,6 +42,8 @@ def train(
         recipe_file: A recipe in TOML; the paths in it start at its own folder.
         overrides: Values that replace the recipe's, each as `key.sub=value`.
         out: The run's folder; None takes `runs/<the recipe's name>`.
+        hosts: The hosts that the recipe may have asked, by name; those in `overrides` need none.
+        confirm: A function that is asked about any other host, with a question for a person.
         bars: Opens the progress bars; None shows them.
 
     Returns:
@@ -50,6 +55,7 @@ def train(
     bars = bars or Bars()
     recipe = load_config(Recipe, recipe_file, overrides)
     check_engine(recipe.model, to_train=True)
+    _check_hosts(recipe, recipe_file, overrides, hosts, confirm)
     try:
         from exsearch.training.loop import Loop
     except ImportError as error:
@@ -86,6 +92,37 @@ def train(
             bars=bars,
         )
         return folder, loop.run()
+
+
+def _check_hosts(
+    recipe: Recipe,
+    file: Path,
+    overrides: Sequence[str],
+    hosts: Sequence[str],
+    confirm: Callable[[str], bool],
+) -> None:
+    """Make sure that the user knows each host that the recipe would send something to."""
+    given: dict[str, Any] = {}
+    for override in overrides:
+        set_value(given, override)
+    model, teacher, index = recipe.model, recipe.teacher, recipe.retriever.index
+    found = [("model.base_url", model.base_url, model.api_key_env)]
+    if teacher and teacher.engine == "openai" and recipe.warm_up.source == "teacher":
+        found.append(("teacher.base_url", teacher.base_url, teacher.api_key_env))
+    if index and index.lower().startswith(("http://", "https://")):
+        found.append(("retriever.index", index, ""))
+    for name, address, key in found:
+        section, part = name.split(".")
+        if not address or given.get(section, {}).get(part) == address:
+            continue
+        try:
+            host = urlsplit(address).hostname or address
+        except ValueError:
+            raise ConfigError(f"{file}: {name} is no address: {address!r}") from None
+        sent = f", and the key in {key} where one is set" if key else ""
+        asks = f"{file} sends questions to {host} ({name}){sent}"
+        if host.lower() not in (h.lower() for h in hosts) and not confirm(f"{asks}. Go on?"):
+            raise ConfigError(f"{asks}: if you know that host, name it: --allow-host {host}")
 
 
 def _data_files(data: DataConfig, base: Path) -> dict[str, list[Path]]:

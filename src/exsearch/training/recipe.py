@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import PurePath
 from typing import Literal
 
 from exsearch.config import check_least, check_share, renamed
@@ -185,7 +186,7 @@ class Recipe:
     """One training run.
 
     Attributes:
-        name: The name of the run's folder, where no other is given.
+        name: The name of the run's folder below `runs/`, where no other is given.
         seed: Decides the order of questions and all sampling.
         model: The model that is trained, and how it is run.
         data: The files of passages and questions.
@@ -198,7 +199,8 @@ class Recipe:
         teacher: A stronger model, needed where `warm_up.source` is `teacher`; else None.
 
     Raises:
-        ConfigError: the teacher is missing, or the M-step can't train what warm-up makes.
+        ConfigError: the name leads out of `runs/`, the teacher is missing, or the M-step can't
+            train what warm-up makes.
     """
 
     name: str
@@ -214,6 +216,9 @@ class Recipe:
     teacher: TeacherConfig | None = None
 
     def __post_init__(self) -> None:
+        name = PurePath(self.name)
+        if not name.parts or name.is_absolute() or ".." in name.parts or "\0" in self.name:
+            raise ConfigError(f"name is {self.name!r}, expected the name of a folder below runs/")
         if self.warm_up.source == "teacher" and self.teacher is None:
             raise ConfigError(
                 'warm_up.source is "teacher": add a section [teacher] with base_url and model'

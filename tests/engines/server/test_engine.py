@@ -91,9 +91,9 @@ def test_a_chat_that_went_on_reads_back(end: tuple[int, ...]):
 
 
 def test_the_request(server: FakeServer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.setenv("MY_API_KEY", KEY)
     server.script = lambda body: "yes"
-    asking = engine(server, api_key_env="MY_KEY", system_prompt="Be brief.")
+    asking = engine(server, api_key_env="MY_API_KEY", system_prompt="Be brief.")
     asking.generate([request("Who?", 7, key=2**31 + 5)], Sampling(0.5, 0.9))
     assert server.paths == ["/v1/chat/completions"]
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"

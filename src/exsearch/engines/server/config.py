@@ -7,12 +7,14 @@ asked here.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 from exsearch.errors import ConfigError
 
 _OWN_FIELDS = ("model", "messages", "stream", "n")
+_KEY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*_API_KEY")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +24,8 @@ class EndpointConfig:
     Attributes:
         base_url: The address of an OpenAI-compatible service, such as `http://localhost:8000/v1`.
         model: The service's name for the model.
-        api_key_env: The environment variable that holds the key; it may be unset where none is
-            needed.
+        api_key_env: The environment variable that holds the key, whose name ends in `_API_KEY`; it
+            may be unset where none is needed.
         temperature: The temperature of sampling; None sends none but the request's own. A teacher
             without one samples at 1.
         max_tokens: The most tokens that a reply may take, whatever a request says; 0 leaves it to
@@ -64,6 +66,11 @@ class EndpointConfig:
             raise ConfigError(
                 f"{self.role}.base_url must be http(s)://host[:port]/path, without user, key or "
                 f"query; see {self.settings}"
+            )
+        if not _KEY_NAME.fullmatch(self.api_key_env):  # not shown: it may be the key itself
+            raise ConfigError(
+                f"{self.role}.api_key_env must be the name of an environment variable that ends in "
+                "_API_KEY: no other is ever sent"
             )
         if own := [name for name in _OWN_FIELDS if name in self.extra]:
             raise ConfigError(f"{self.role}.extra may not set {own[0]!r}")

@@ -93,12 +93,10 @@ class ChatEndpoint:
         self._url = httpx2.URL(config.base_url.rstrip("/") + "/chat/completions")
         self._place = f"{config.role} at {self._url.netloc.decode()}"
         self._key = _key(config.api_key_env)
-        if self._key and self._url.scheme == "http" and self._url.host not in _LOCAL:
-            logger.warning(
-                "%s: the key in %s travels unencrypted; use https, or unset it",
-                self._place,
-                config.api_key_env,
-            )
+        if self._key:
+            plain = self._url.scheme == "http" and self._url.host not in _LOCAL
+            how = " unencrypted; use https, or unset it" if plain else ""
+            logger.warning("%s gets the key in %s%s", self._place, config.api_key_env, how)
 
     async def __aenter__(self) -> Self:
         self._asking_again = asyncio.Semaphore(_ASKING_AGAIN)
