@@ -86,6 +86,8 @@ def test_inputs_are_read(files: Path, tmp_path: Path) -> None:
     assert ScriptedEngine.from_file(files / "script.jsonl")
     predictions = load_predictions(written("p.jsonl", tmp_path, block("Predictions")))
     assert score_predictions([question], predictions)["em"] == 1
+    rows = load_questions(written("t.csv", tmp_path, block("Tables")))
+    assert [row.answers for row in rows] == [("Quillmoor",), ("Sorrel", "River Sorrel")]
     recipe = load_config(Recipe, written("r.toml", tmp_path, block("Recipe")))
     assert recipe.teacher is not None
     assert recipe.warm_up.source == "teacher"

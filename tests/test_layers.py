@@ -16,7 +16,8 @@ from code_lines import code_lines
 ROOT = Path(exsearch.__file__).parent
 # What is not named here is an entry: it may import everything, and only entries import it.
 LAYERS = {
-    "errors": 0,
+    "errors": -2,  # the floor that everything stands on
+    "json_files": -1,
     "records": 0,
     "config": 0,
     "runs": 0,
@@ -84,8 +85,6 @@ def allowed(importer, target):
     here, there = LAYERS.get(importer, ENTRY), LAYERS.get(target, ENTRY)
     if importer == target:
         return True
-    if here == 0:  # `errors` is the floor that even this layer stands on
-        return target == "errors" != importer
     if here == ENTRY and there == ENTRY:
         return target != "cli" or importer == "__main__"
     return there < here

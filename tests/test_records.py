@@ -269,3 +269,17 @@ def test_hopeless_answers():
     assert far.answer_shares == pytest.approx((0.5, 0.5))
     lost = WeightedTrajectory(trajectory(), 0.0, (-math.inf, -math.inf), ((1,), (2,)))
     assert lost.answer_shares == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Question("q", "Who?", answers="Paris"),
+        lambda: Question("q", "Who?", supporting="p1"),
+        lambda: Evidence("A fact.", passage_ids="p1"),
+        lambda: Step("query", (), selected_ids="p1"),
+    ],
+)
+def test_one_text_is_not_taken_for_its_letters(make):
+    with pytest.raises(TypeError, match=r"is one text, expected a list of texts: write \['[pP]"):
+        make()

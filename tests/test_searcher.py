@@ -224,3 +224,8 @@ def test_names_and_paths(tiny_model_folder: Path, sample_retriever: Retriever):
     alone = searcher.ask("Where is Brno?")
     assert alone.trajectory.calls[0].output_ids == second.trajectory.calls[0].output_ids
     assert first.trajectory.calls
+
+
+def test_one_text_is_not_taken_for_many_questions(searcher: exsearch.Searcher):
+    with pytest.raises(TypeError, match="questions is one text"):
+        searcher.ask_batch("And what else?")

@@ -51,7 +51,7 @@ def load_config(config_type: type[Config], file: Path, overrides: Sequence[str] 
         raise ConfigError(f"{file}: can't be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not TOML: {error}") from None
-    for override in overrides:
+    for override in [overrides] if isinstance(overrides, str) else overrides:
         set_value(values, override)
     return parse_config(config_type, values, place=str(file))
 

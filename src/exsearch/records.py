@@ -52,6 +52,20 @@ class CallKind(StrEnum):
     ANSWER = "answer"
 
 
+def refuse_text(name: str, value: object) -> None:
+    """Refuse one text where a list of texts is meant: it would be taken for its letters.
+
+    Args:
+        name: The name of what was given, for the message.
+        value: What was given.
+
+    Raises:
+        TypeError: it is one text.
+    """
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{name} is one text, expected a list of texts: write [{value[:40]!r}]")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Passage:
     """A piece of the corpus.
@@ -106,6 +120,10 @@ class Question:
     decomposition: tuple[Hop, ...] = ()
     dataset: str | None = None
 
+    def __post_init__(self) -> None:
+        refuse_text("answers", self.answers)
+        refuse_text("supporting", self.supporting)
+
     @property
     def distinct_answers(self) -> tuple[str, ...]:
         """The accepted answers with blanks trimmed and repeats dropped, in their order."""
@@ -124,6 +142,9 @@ class Evidence:
     text: str
     passage_ids: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        refuse_text("passage_ids", self.passage_ids)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
@@ -141,6 +162,9 @@ class Step:
     passages: tuple[Passage, ...]
     selected_ids: tuple[str, ...] | None = None
     evidence: Evidence | None = None
+
+    def __post_init__(self) -> None:
+        refuse_text("selected_ids", self.selected_ids)
 
     @property
     def shown(self) -> tuple[Passage, ...]:

@@ -26,7 +26,7 @@ from exsearch.errors import EngineError, RetrieverError
 from exsearch.methods import open_method
 from exsearch.methods.base import Method
 from exsearch.models.settings import model_settings
-from exsearch.records import Evidence, Question, StopReason, Trajectory
+from exsearch.records import Evidence, Question, StopReason, Trajectory, refuse_text
 from exsearch.retrievers import open_retriever
 from exsearch.retrievers.base import Retriever
 
@@ -199,7 +199,9 @@ class Searcher:
         Raises:
             EngineError: the model can't be run at all.
             ModelServerError: the model's server can't be used at all.
+            TypeError: `questions` is one text.
         """
+        refuse_text("questions", questions)
         futures = [self.submit(question) for question in questions]
         try:
             return [future.result() for future in futures]

@@ -225,7 +225,9 @@ def test_rollout_weighs_where_answers_are_known(
     questions.write_text(f"{json.dumps(known)}\n{json.dumps({'id': 'b', 'question': QUESTION})}\n")
     out = tmp_path / "trajectories.jsonl"
     command = ["rollout", "--questions", questions, *scripted, "--samples", 2, "--out", out]
-    figures = last_json(run(*command, "--json"))
+    result = run(*command, "--json")
+    assert "1 of 2 questions have no answer: their trajectories get no weight" in result.stderr
+    figures = last_json(result)
     assert figures["trajectories"] == 4
     assert figures["weighed"] == 2
     assert figures["em"] == figures["weighted_em"] == 1

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from exsearch.data import json_array
+from exsearch.data.benchmarks import NO_GOLD, NO_TEXT, UNANSWERED
 from exsearch.data.corpus import read_corpus
 from exsearch.data.formats import convert
 from exsearch.data.questions import load_questions
@@ -75,7 +76,7 @@ def test_hotpotqa(tmp_path):
     assert unanswered.answers == unanswered.supporting == ()
     assert summary["questions"] == {"hotpot_train_v1.1.jsonl": 1, "test.jsonl": 1}
     assert summary["passages"] == 3
-    assert summary["notes"] == {"passages without text left out": 2}
+    assert summary["notes"] == {"passages without text left out": 2, UNANSWERED: 1}
     assert json.loads((tmp_path / "out" / "conversion.json").read_text()) == summary
 
 
@@ -124,7 +125,38 @@ def test_musique(tmp_path):
     assert [hop.question for hop in hops] == ["Green >> performer", "#1 >> spouse", "third"]
     assert [hop.support_id for hop in hops] == [*question.supporting, None]
     assert (unlabelled.id, unlabelled.answers) == ("t", ())
-    assert summary["notes"] == {"unanswerable questions left out": 1}
+    assert summary["notes"] == {"unanswerable questions left out": 1, UNANSWERED: 1}
+
+
+def test_a_blank_paragraph_of_musique_is_left_out_and_noted(tmp_path):
+    blank, *rest = MUSIQUE["paragraphs"]
+    item = {**MUSIQUE, "paragraphs": [{**blank, "paragraph_text": " "}, *rest]}
+    summary = convert("musique", [write_lines(tmp_path / "m.jsonl", [item])], tmp_path / "out")
+    (question,), passages = read_back(tmp_path / "out", "m.jsonl")
+    assert summary["notes"] == {NO_TEXT: 1, NO_GOLD: 1}
+    assert (question.supporting, len(passages)) == ((), 2)
+    assert [hop.support_id is None for hop in question.decomposition] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("fields", "answers", "notes"),
+    [
+        ({"golden_answers": ["X", "Y"]}, ["X", "Y"], {}),
+        ({"possible_answers": '["X"]', "answer": None}, ["X"], {}),
+        ({"answer": []}, [], {UNANSWERED: 1}),
+        ({"gold_answers": ["X"]}, [], {f"{UNANSWERED}, but a field 'gold_answers'": 1}),
+    ],
+)
+def test_nq_open_with_answers_elsewhere_or_none(tmp_path, fields, answers, notes):
+    source = write_lines(tmp_path / "nq.jsonl", [{"question": "Who?", **fields}])
+    summary = convert("nq-open", [source], tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "nq.jsonl").read_text())["answers"] == answers
+    assert summary["notes"] == notes
+
+
+def test_one_source_is_not_taken_for_its_letters(tmp_path):
+    with pytest.raises(TypeError, match="sources is one text"):
+        convert("nq-open", str(tmp_path / "nq.jsonl"), tmp_path / "out")
 
 
 def test_nq_open_has_ids_from_line_numbers_and_no_corpus(tmp_path):
@@ -143,7 +175,7 @@ def test_nq_open_has_ids_from_line_numbers_and_no_corpus(tmp_path):
     [
         ({"_id": None}, r'field "\[1\]._id" is null'),
         ({"question": 5}, r'field "\[1\].question" is a number'),
-        ({"answer": ["x"]}, r'field "\[1\].answer" is a list'),
+        ({"answer": [1]}, r'field "\[1\].answer" is a list.* not one with a number'),
         ({"context": [["T"]]}, r'field "\[1\].context".*pairs that begin with a title'),
         ({"context": [["T", "text"]]}, r"a list of texts after the title 'T'"),
         ({"supporting_facts": ["T"]}, r'field "\[1\].supporting_facts"'),

@@ -55,11 +55,87 @@ def test_all_fields_are_read_and_unknown_ones_passed_over(tmp_path):
         ({"answer": ["X", "Y"]}, ("X", "Y")),
         ({"answers": None, "answer": "X"}, ("X",)),
         ({"answers": ["X"], "answer": "Y"}, ("X",)),
+        ({"answers": [], "answer": "Y"}, ("Y",)),
+        ({"golden_answers": ["X", "Y"]}, ("X", "Y")),  # FlashRAG
+        ({"possible_answers": '["X", "Y"]', "prop": "job"}, ("X", "Y")),  # PopQA
+        ({"possible_answers": "['X']"}, ("X",)),
+        ({"answer": "X", "answer_aliases": ["Y", "X"]}, ("X", "Y")),  # MuSiQue
+        ({"answers": {"text": ["X", "Y"], "answer_start": [1, 2]}}, ("X", "Y")),  # SQuAD
+        ({"answer": {"value": "X", "aliases": ["Y"], "type": "Entity"}}, ("X", "Y")),  # TriviaQA
+        ({"output": [{"answer": "X"}, {"provenance": []}, {"answer": "Y"}]}, ("X", "Y")),  # KILT
+        ({"output": "no list of answers"}, ()),
     ],
 )
 def test_answer_stands_for_answers(tmp_path, fields, answers):
     line = json.dumps({"id": "a", "question": "Who?", **fields})
     assert load_questions(write(tmp_path / "q.jsonl", line))[0].answers == answers
+
+
+@pytest.mark.parametrize(
+    "name", ["anwsers", "gold_answers", "Answer", "labels", "ground_truth", "correct answers"]
+)
+def test_a_field_that_may_be_meant_for_answers_is_named(tmp_path, caplog, name):
+    line = {"id": "a", "question": "Who?", name: ["X"]}
+    path = write(tmp_path / "q.jsonl", json.dumps(line), json.dumps({**line, "id": "b"}))
+    assert [q.answers for q in load_questions(path)] == [(), ()]
+    assert f"2 questions without an answer have a field {name!r}, which is not read" in caplog.text
+
+
+def test_no_field_is_named_without_need(tmp_path, caplog):
+    other = {"answer_type": "person", "answerable": True, "answer_id": "Q1", "gold": [], "hops": 2}
+    plain = {"id": "a", "question": "Who?", **other}
+    found = {"id": "b", "question": "Who?", "answers": ["X"], "gold_answers": ["X"]}
+    load_questions(write(tmp_path / "q.jsonl", json.dumps(plain), json.dumps(found)))
+    assert caplog.text == ""
+
+
+TABLES = {
+    "named.csv": 'id,question,answers\n7,Who?,"[\'X\', ""Y\'s""]"\n8,"When, then?",May\n9,W?,\n',
+    "unnamed.csv": 'Who?\t[\'X\', "Y\'s"]\r\n\r\n"When, then?"\tMay\nW?\t\n',  # DPR
+    "popqa.tsv": 'id\tquestion\tpossible_answers\n7\tWho?\t"[""X"", ""Y\'s""]"\n'
+    "8\tWhen, then?\tMay\n9\tW?\t[]\n",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_questions_and_answers_in_a_table(tmp_path, name):
+    path = tmp_path / f"{name}.gz"
+    path.write_bytes(gzip.compress(("\ufeff" + TABLES[name]).encode()))
+    found = load_questions(path)
+    assert [q.question for q in found] == ["Who?", "When, then?", "W?"]
+    assert [q.distinct_answers for q in found] == [("X", "Y's"), ("May",), ()]
+    ids = ["unnamed-1", "unnamed-3", "unnamed-4"] if name == "unnamed.csv" else ["7", "8", "9"]
+    assert [q.id for q in found] == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("one,two,three\n", "q.csv:1: no line of names"),
+        ("question,answer\nWho?\n", "q.csv:2: 1 fields where the line of names has 2"),
+        ('question,answer\nWho?,"X"Y\n', "q.csv:2: not a table"),
+        ('question,answer\nWho?,"X\n', "q.csv:2: not a table"),
+        ("question,answer\n", "no question in it"),
+        ("", "no question in it"),
+    ],
+)
+def test_a_bad_table_is_named(tmp_path, text, said):
+    path = tmp_path / "q.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=said):
+        load_questions(path)
+
+
+def test_ids_are_texts_or_whole_numbers_everywhere(tmp_path):
+    hop = {"question": "p", "answer": "q", "support_id": 5}
+    line = {"_id": 7, "question": "Who?", "supporting": [5, "p6"], "decomposition": [hop]}
+    (question,) = load_questions(write(tmp_path / "q.jsonl", json.dumps(line)))
+    assert (question.id, question.supporting) == ("7", ("5", "p6"))
+    assert question.decomposition[0].support_id == "5"
+    for bad in (5.0, True, " ", []):
+        path = write(tmp_path / "bad.jsonl", json.dumps({**line, "supporting": [bad]}))
+        with pytest.raises(DataError, match='field "supporting" is a list, expected a list of ids'):
+            load_questions(path)
 
 
 def test_gzip_bom_blank_lines_and_crlf(tmp_path):

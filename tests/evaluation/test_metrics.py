@@ -148,6 +148,8 @@ def test_recall_by_id():
     assert recall_by_id([], ["a"], k=5) == 0
     with pytest.raises(ValueError, match="no supporting passage"):
         recall_by_id(["a"], [])
+    with pytest.raises(TypeError, match="supporting is one text"):
+        recall_by_id(["a"], "a")
 
 
 def test_recall_by_answer():

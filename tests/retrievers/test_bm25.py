@@ -172,7 +172,9 @@ def shared_index(tmp_path_factory):
 def test_unusable_arguments(retriever):
     with pytest.raises(ValueError, match="k is 0"):
         retriever.search(["x"], 0)
-    with pytest.raises(TypeError, match=r"write \[query\]"):
+    with pytest.raises(TypeError, match=r"ids is one text"):
+        retriever.fetch("p1")
+    with pytest.raises(TypeError, match=r"write \['one query'\]"):
         retriever.search("one query", 3)
 
 

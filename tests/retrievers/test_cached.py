@@ -95,3 +95,13 @@ def test_an_inner_one_that_loses_lists_is_an_error():
 def test_entries_must_be_positive():
     with pytest.raises(ValueError, match="entries is 0"):
         CachedRetriever(Inner(), entries=0)
+
+
+def test_one_text_is_not_taken_for_its_letters():
+    inner = Inner()
+    cached = CachedRetriever(inner)
+    with pytest.raises(TypeError, match="queries is one text"):
+        cached.search("Who?", 1)
+    with pytest.raises(TypeError, match="ids is one text"):
+        cached.fetch("p1")
+    assert not inner.batches

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from exsearch.data.answers import accepted_answers, near_name
 from exsearch.data.json_lines import Fields, clean, read_objects
 from exsearch.records import Passage
 
 NO_GOLD = "questions written without `supporting`: a gold passage is not in the file"
 NO_TEXT = "passages without text left out"
 NO_ANSWER = "unanswerable questions left out"
+UNANSWERED = "questions written without an answer: their source has none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +45,7 @@ def from_hotpotqa(item: Fields) -> Converted:
     Raises:
         DataError: a field is missing or of another type.
     """
-    answer = item.optional_text("answer")
-    return _with_context(item, (answer,) if answer else (), "hotpotqa", "hp")
+    return _with_context(item, accepted_answers(item), "hotpotqa", "hp")
 
 
 def from_2wikimultihopqa(item: Fields, aliases: Mapping[str, tuple[str, ...]]) -> Converted:
@@ -59,9 +60,9 @@ def from_2wikimultihopqa(item: Fields, aliases: Mapping[str, tuple[str, ...]]) -
     Raises:
         DataError: a field is missing or of another type.
     """
-    answer = item.optional_text("answer")
+    accepted = accepted_answers(item)
     others = aliases.get(item.optional_text("answer_id") or "", ())
-    accepted = tuple(dict.fromkeys((answer, *others))) if answer else ()
+    accepted = tuple(dict.fromkeys((*accepted, *others))) if accepted else ()
     converted = _with_context(item, accepted, "2wikimultihopqa", "2w")
     evidences = item.items("evidences")
     if converted.question is not None and evidences:
@@ -89,7 +90,7 @@ def _with_context(item: Fields, answers: tuple[str, ...], dataset: str, prefix: 
         supporting = []
         notes.append(NO_GOLD)
     question = _question(item, item.id("_id"), answers, supporting, dataset)
-    return Converted(question, tuple(passages), tuple(notes))
+    return Converted(question, tuple(passages), (*notes, *_unanswered(item, answers)))
 
 
 def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
@@ -116,23 +117,25 @@ def from_musique(item: Fields) -> Converted:
     """
     if item.values.get("answerable") is False:
         return Converted(None, notes=(NO_ANSWER,))
-    by_index: dict[int, Passage] = {}
-    supporting: list[str] = []
+    by_index: dict[int, Passage | None] = {}
+    gold: list[Passage | None] = []
     for entry in item.objects("paragraphs"):
         index = entry.values.get("idx")
         if not isinstance(index, int):
             entry.fail("idx", "a whole number")
-        passage = _passage("mq", entry.text("title", blank=True), entry.text("paragraph_text"))
-        by_index[index] = passage
-        if entry.values.get("is_supporting") is True and passage.id not in supporting:
-            supporting.append(passage.id)
-    answer = item.optional_text("answer")
-    accepted = tuple(dict.fromkeys((answer, *item.texts("answer_aliases")))) if answer else ()
+        title, text = (entry.text(name, blank=True) for name in ("title", "paragraph_text"))
+        by_index[index] = _passage("mq", title, text) if text.strip() else None
+        if entry.values.get("is_supporting") is True:
+            gold.append(by_index[index])
+    accepted = tuple(dict.fromkeys(accepted_answers(item)))
+    supporting = [] if None in gold else list(dict.fromkeys(p.id for p in gold if p))
     question = _question(item, item.id(), accepted, supporting, "musique")
     hops = [_hop(entry, by_index) for entry in item.objects("question_decomposition")]
     if hops:
         question["decomposition"] = hops
-    return Converted(question, tuple(by_index.values()))
+    passages = tuple(passage for passage in by_index.values() if passage)
+    notes = [NO_TEXT] * (len(by_index) - len(passages)) + [NO_GOLD] * (None in gold)
+    return Converted(question, passages, (*notes, *_unanswered(item, accepted)))
 
 
 def from_nq_open(item: Fields, question_id: str) -> Converted:
@@ -145,9 +148,17 @@ def from_nq_open(item: Fields, question_id: str) -> Converted:
     Raises:
         DataError: a field is missing or of another type.
     """
-    accepted = item.texts("answer")
+    accepted = accepted_answers(item)
     question = {"id": question_id, "question": item.text("question"), "answers": list(accepted)}
-    return Converted({**question, "dataset": "nq-open"})
+    return Converted({**question, "dataset": "nq-open"}, notes=_unanswered(item, accepted))
+
+
+def _unanswered(item: Fields, answers: tuple[str, ...]) -> tuple[str, ...]:
+    """The note on an item without answers; it names the field that may be meant for them."""
+    if answers:
+        return ()
+    near = near_name(item.values)
+    return (f"{UNANSWERED}, but a field {near!r}" if near else UNANSWERED,)
 
 
 def _question(
@@ -162,7 +173,7 @@ def _question(
     return {**question, "dataset": dataset}
 
 
-def _hop(entry: Fields, by_index: Mapping[int, Passage]) -> dict[str, Any]:
+def _hop(entry: Fields, by_index: Mapping[int, Passage | None]) -> dict[str, Any]:
     hop: dict[str, Any] = {
         "question": entry.text("question"),
         "answer": entry.text("answer", blank=True),
@@ -170,9 +181,10 @@ def _hop(entry: Fields, by_index: Mapping[int, Passage]) -> dict[str, Any]:
     index = entry.values.get("paragraph_support_idx")
     if index is None:
         return hop
-    if index not in by_index:
+    if not isinstance(index, int) or index not in by_index:
         entry.fail("paragraph_support_idx", "the idx of one of the paragraphs")
-    return {**hop, "support_id": by_index[index].id}
+    support = by_index[index]
+    return {**hop, "support_id": support.id} if support else hop
 
 
 def _pair(item: Fields, name: str, entry: Any) -> tuple[str, Any]:

@@ -22,6 +22,7 @@ from exsearch.data.benchmarks import (
 from exsearch.data.json_array import read_array
 from exsearch.data.json_lines import Fields, read_objects
 from exsearch.errors import ConfigError, DataError
+from exsearch.records import refuse_text
 from exsearch.runs import new_folder, sha256_file
 
 FORMATS = ("hotpotqa", "2wikimultihopqa", "musique", "nq-open")
@@ -53,6 +54,7 @@ def convert(format: str, sources: Sequence[Path | str], out_folder: Path | str) 
         ConfigError: an unknown format, or `out_folder` holds something else already.
     """
     out = Path(out_folder)
+    refuse_text("sources", sources)
     if format not in FORMATS:
         raise ConfigError(f"no format is called {format!r}; there are {', '.join(FORMATS)}")
     if out.exists() and not (out / SUMMARY).is_file() and (not out.is_dir() or any(out.iterdir())):

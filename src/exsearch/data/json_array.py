@@ -43,7 +43,7 @@ def read_array(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise DataError(message, file=path)
                 yield index, value
                 index += 1
-        except (ijson.JSONError, RecursionError) as error:
+        except (ijson.JSONError, RecursionError, ValueError) as error:  # ValueError: 4,300 digits
             if "UTF8" in str(error):
                 raise DataError("not UTF-8; save the file as UTF-8", file=path) from None
             reason = str(error).splitlines()[0]

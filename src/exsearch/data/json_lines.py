@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
 from exsearch.errors import DataError
+from exsearch.json_files import LongLineError, numbered_lines, parse_json
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 BOM = b"\xef\xbb\xbf"
@@ -33,8 +33,11 @@ def check_exists(path: Path, what: str) -> None:
     Raises:
         DataError: it is not there; the message says which name is nearest.
     """
-    if path.exists():
-        return
+    try:
+        if path.exists():
+            return
+    except OSError as error:  # a name that is too long, a folder that may not be searched
+        raise DataError(f"no such {what}: {error.strerror}", file=path) from None
     folder = path.absolute().parent
     if not folder.is_dir():
         raise DataError(f"no such {what}: the folder {folder} does not exist", file=path)
@@ -63,6 +66,8 @@ def open_source(path: Path, what: str) -> Iterator[IO[bytes]]:
             yield cast("IO[bytes]", file)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"damaged gzip ({error}); fetch it again", file=path) from error
+    except LongLineError as error:
+        raise DataError(str(error), file=path, line=error.line) from None
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror or error}", file=path) from error
 
@@ -78,7 +83,7 @@ def read_objects(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
         DataError: the file can't be read, or a line is not UTF-8, not JSON, or not an object.
     """
     with open_source(path, what) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in numbered_lines(file):
             text = line.removeprefix(BOM) if number == 1 else line
             if text.strip():
                 yield number, parse_object(text, path, number)
@@ -96,12 +101,10 @@ def parse_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
         DataError: the line is not UTF-8, not JSON, or not an object.
     """
     try:
-        value = json.loads(line.decode("utf-8"))
+        value = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         message = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
         raise DataError(message, file=path, line=number) from error
-    except RecursionError as error:
-        raise DataError("JSON nested too deeply", file=path, line=number) from error
     except ValueError as error:
         message = f"not JSON ({error}); expected one object a line"
         raise DataError(message, file=path, line=number) from error
@@ -163,13 +166,21 @@ class Fields:
         return None if self.values.get(name) is None else self.text(name, blank=True)
 
     def id(self, name: str = "id") -> str:
-        """A required id: a text that is not blank, or a whole number."""
-        value = self.values.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        if not isinstance(value, str) or not value.strip():
+        """A required id: a text that is not blank, or a whole number; `_id` is read for `id`."""
+        other = {"id": "_id", "_id": "id"}.get(name, name)
+        name = other if name not in self.values and other in self.values else name
+        id_ = _as_id(self.values.get(name))
+        if id_ is None:
             self.fail(name, "a text that is not blank, or a whole number")
-        return clean(value)
+        return id_
+
+    def ids(self, name: str) -> tuple[str, ...]:
+        """A list of ids; empty where the field is missing or null."""
+        found = [(item, _as_id(item)) for item in self.items(name)]
+        for item, id_ in found:
+            if id_ is None:
+                self.fail(name, f"a list of ids only, not one with {describe(item)}")
+        return tuple(id_ for _, id_ in found if id_ is not None)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of texts; empty where the field is missing or null."""
@@ -198,6 +209,13 @@ class Fields:
         if not isinstance(value, list):
             self.fail(name, "a list")
         return value
+
+
+def _as_id(value: Any) -> str | None:
+    """A value as an id: a text that is not blank, or a whole number; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return clean(value) if isinstance(value, str) and value.strip() else None
 
 
 def clean(text: str) -> str:

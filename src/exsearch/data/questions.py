@@ -1,25 +1,37 @@
-"""A question file is JSON lines: one question a line, with its gold answers where they are known.
+"""A question file has one question a line or row, with its gold answers where they are known.
 
 It does not read the official formats of the benchmarks (`formats.py` converts those), nor passages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from exsearch.data.answers import ANSWER_NAMES, accepted_answers, list_in_text, near_name
 from exsearch.data.json_lines import Fields, read_objects
+from exsearch.data.tables import TABLE_SUFFIXES, read_table
 from exsearch.errors import DataError
 from exsearch.records import Hop, Question
 
+logger = logging.getLogger(__name__)
+
 
 def load_questions(path: Path | str, limit: int | None = None) -> list[Question]:
-    """The questions of a `.jsonl` or `.jsonl.gz` file, in their order, the first `limit` of them.
+    """The questions of a file, in their order, the first `limit` of them.
 
-    A line is `{"id", "question"}` with the optional `answers` (a list; a single text may be given
-    as `answer` instead), `supporting` (passage ids), `decomposition` (a list of `{question, answer,
-    answer_short?, support_id?}`) and `dataset`. Other fields are passed over.
+    A line of a `.jsonl` file is `{"id", "question"}` with the optional `answers` (or another of
+    `ANSWER_NAMES`), `supporting` (passage ids), `decomposition` (a list of `{question, answer,
+    answer_short?, support_id?}`) and `dataset`. Other fields are passed over; one that looks like
+    answers in a question without any is warned of.
+
+    A `.csv` or `.tsv` file has the same names in its first line, or no names and two columns, the
+    question and the answer; a list of answers stands in its field as JSON or Python writes it.
+    Where no id is given, it is `<file>-<line>`. All of them may be `.gz`.
 
     Args:
         path: The question file.
@@ -33,16 +45,40 @@ def load_questions(path: Path | str, limit: int | None = None) -> list[Question]
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}, expected 1 or more, or None for all questions")
     path = Path(path)
-    questions = list(islice(_read(path), limit))
+    near: Counter[str] = Counter()
+    questions = list(islice(_read(path, near), limit))
     if not questions:
         raise DataError('no question in it; expected lines of {"id", "question"}', file=path)
+    for name, count in near.items():
+        logger.warning(
+            "%s: %d questions without an answer have a field %r, which is not read; answers stand "
+            "under %s",
+            *(path, count, name, " or ".join(ANSWER_NAMES[:-1])),
+        )
     return questions
 
 
-def _read(path: Path) -> Iterator[Question]:
+def tell_unanswered(questions: Sequence[Question], file: Path | str, so: str) -> None:
+    """Warn of questions without an answer, where there are some.
+
+    Args:
+        questions: The questions of a file.
+        file: The file, for the message.
+        so: What follows for them, for the message.
+    """
+    missing = sum(not question.distinct_answers for question in questions)
+    if missing:
+        counts = f"{missing} of {len(questions)} questions have no answer"
+        logger.warning("%s: %s: %s", file, counts, so)
+
+
+def _read(path: Path, near: Counter[str]) -> Iterator[Question]:
+    """The questions of a file; fields that may be meant for missing answers are counted."""
     lines: dict[str, int] = {}
-    for number, values in read_objects(path, "question file"):
+    for number, values in _items(path):
         question = _question(Fields(values, path, number))
+        if not question.answers and (name := near_name(values)):
+            near[name] += 1
         if question.id in lines:
             message = f'id "{question.id}" is also on line {lines[question.id]}; ids must differ'
             raise DataError(message, file=path, line=number)
@@ -54,21 +90,26 @@ def _question(fields: Fields) -> Question:
     return Question(
         id=fields.id(),
         question=fields.text("question"),
-        answers=_answers(fields),
-        supporting=fields.texts("supporting"),
+        answers=accepted_answers(fields),
+        supporting=fields.ids("supporting"),
         decomposition=tuple(_hop(hop) for hop in fields.objects("decomposition")),
         dataset=fields.optional_text("dataset"),
     )
 
 
-def _answers(fields: Fields) -> tuple[str, ...]:
-    """`answers`, or else `answer`: one text, or a list as NQ-open has it."""
-    if fields.values.get("answers") is not None:
-        return fields.texts("answers")
-    if isinstance(fields.values.get("answer"), list):
-        return fields.texts("answer")
-    answer = fields.optional_text("answer")
-    return () if answer is None else (answer,)
+def _items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file, or the rows of a table as such, each with its line."""
+    if not path.name.endswith(TABLE_SUFFIXES):
+        yield from read_objects(path, "question file")
+        return
+    stem = path.name.removesuffix(".gz").rpartition(".")[0]
+    lists = {"supporting", *ANSWER_NAMES}
+    for number, row in read_table(path, "question file", "question", ("question", "answer")):
+        values: dict[str, Any] = {} if {"id", "_id"} & row.keys() else {"id": f"{stem}-{number}"}
+        for name, text in row.items():
+            listed = list_in_text(text) if name in lists else text
+            values[name] = [text] if listed is None else listed
+        yield number, values
 
 
 def _hop(fields: Fields) -> Hop:
@@ -76,5 +117,5 @@ def _hop(fields: Fields) -> Hop:
         question=fields.text("question"),
         answer=fields.text("answer", blank=True),
         answer_short=fields.optional_text("answer_short"),
-        support_id=fields.optional_text("support_id"),
+        support_id=fields.id("support_id") if fields.values.get("support_id") is not None else None,
     )

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from exsearch import plugins
-from exsearch.records import Passage, Question
+from exsearch.records import Passage, Question, refuse_text
 
 Rules = Literal["kilt", "hotpotqa"]
 
@@ -152,6 +152,8 @@ def recall_by_id(
     Raises:
         ValueError: no supporting passage is known.
     """
+    refuse_text("supporting", supporting)
+    refuse_text("found_ids", found_ids)
     wanted = set(supporting)
     if not wanted:
         raise ValueError("no supporting passage is known; leave the question out of this recall")

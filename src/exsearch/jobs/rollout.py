@@ -12,6 +12,7 @@ from typing import Any
 
 from exsearch.agent.events import counting_ends
 from exsearch.config import to_plain
+from exsearch.data.questions import tell_unanswered
 from exsearch.engines import open_engine
 from exsearch.evaluation.metrics import exact_match
 from exsearch.jobs.inputs import Asking, open_inputs
@@ -53,6 +54,8 @@ def rollout(
         settings_file = file.with_suffix(".settings.json")
         environment_file = file.with_suffix(".environment.json")
         settle(settings_file, settings, environment_file, begun=done is not None)
+        so = "their trajectories get no weight, and nothing can be learned from them"
+        tell_unanswered(inputs.questions, asking.questions, so)
         engine = open_engine(asking.model)
         if not (engine.scores and engine.tokenizer.model_ids):
             logger.warning(

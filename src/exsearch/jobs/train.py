@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from exsearch.config import load_config, set_value, to_plain
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
-from exsearch.data.questions import load_questions
+from exsearch.data.questions import load_questions, tell_unanswered
 from exsearch.engines import check_engine, open_engine
 from exsearch.errors import ConfigError, MissingExtraError
 from exsearch.jobs.provenance import ENVIRONMENT_FILE, settle
@@ -76,6 +76,8 @@ def train(
     with locked(folder):
         begun = _has_results(folder)
         settle(folder / RECIPE_FILE, settings, folder / ENVIRONMENT_FILE, begun=begun)
+        for role, asked in questions.items():
+            tell_unanswered(asked, files[role][0], f"they are left out of {role}")
         engine = open_engine(recipe.model)
         if not engine.trains:
             raise ConfigError(f"model.engine: {recipe.model.engine!r} has no weights to train")

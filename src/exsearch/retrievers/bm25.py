@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
-from exsearch.records import Passage
+from exsearch.records import Passage, refuse_text
 from exsearch.retrievers import FACTS_FILE, REMEDY, refuse_other_content
 from exsearch.retrievers.analyser import Analyser
 from exsearch.retrievers.bm25_scores import WordTable, compute_scores
@@ -153,7 +153,9 @@ class Bm25Retriever:
 
         Raises:
             RetrieverError: a passage can't be read.
+            TypeError: `ids` is one text.
         """
+        refuse_text("ids", ids)
         try:
             return [self._store.find(id_) for id_ in ids]
         except (OSError, ValueError, KeyError, IndexError) as error:
@@ -174,8 +176,7 @@ class Bm25Retriever:
             RetrieverError: a passage can't be read.
             ValueError: `k` is below 1.
         """
-        if isinstance(queries, str):
-            raise TypeError("search takes a list of queries, got one text: write [query]")
+        refuse_text("queries", queries)
         if k < 1:
             raise ValueError(f"k is {k}, expected 1 or more passages")
         try:

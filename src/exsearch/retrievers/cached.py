@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from exsearch.errors import RetrieverError
-from exsearch.records import Passage
+from exsearch.records import Passage, refuse_text
 from exsearch.retrievers.base import Retriever
 
 
@@ -47,7 +47,9 @@ class CachedRetriever:
 
         Raises:
             RetrieverError: the inner search failed, or gave another number of lists than asked.
+            TypeError: `queries` is one text.
         """
+        refuse_text("queries", queries)
         known = self._recall(queries, k)
         missing = [query for query in dict.fromkeys(queries) if query not in known]
         if missing:
@@ -65,6 +67,7 @@ class CachedRetriever:
 
     def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
         """The passages with these ids, from the inner retriever; they are not remembered."""
+        refuse_text("ids", ids)
         return self.inner.fetch(ids)
 
     def identity(self) -> str:
