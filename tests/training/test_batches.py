@@ -161,12 +161,67 @@ def test_equal_sequences_are_merged_and_their_weights_added():
     ]
 
 
-def test_negligible_sequences_are_left_out_and_their_mass_is_told():
-    kept = TrainingSequence((1, 2, 3), (0.0, 0.05, 0.9), ("a",))
-    small = TrainingSequence((1, 2, 4), (0.0, 0.004, 0.005), ("b",))
-    assert without_negligible([kept, small], 0.01) == ([kept], pytest.approx(0.009))
-    assert without_negligible([kept, small], 0.0) == ([kept, small], pytest.approx(0.0))
-    assert without_negligible([], 0.01) == ([], 0.0)
+def test_a_trajectory_is_negligible_by_its_weight_and_not_by_its_answers(weighted):
+    """Four equal samples with six equal answers: each w_k · r_kj is 1/24, none is negligible."""
+    answers = [(n, END) for n in range(3, 9)]
+    samples = [
+        weighted(([5], [3 + k, 9, END]), weight=0.25, answers=answers, sample=k) for k in range(4)
+    ]
+    assert without_negligible(samples, 0.05) == (samples, 0.0)
+    many = [weighted(([5], [k, 9, END]), weight=0.01, sample=k) for k in range(100)]
+    assert without_negligible(many, 0.05) == (many, 0.0)  # nor is one of a hundred
+
+
+def test_a_negligible_answer_hands_its_part_to_the_others(weighted):
+    """By hand: w_1 = 0.8 with r = 0.72, 0.27, 0.01; w_2 = 0.02 is below 0.05 · 0.8."""
+    large = weighted(
+        ([5], [3, END]), ([8], [4, 9, END]),
+        weight=0.8, answers=[(1, END), (6, 7, END), (6, 9, END)], shares=[0.72, 0.27, 0.01],
+    )  # fmt: skip
+    small = weighted(([8], [4, 9, END]), weight=0.02, sample=1)
+    (kept,), left_out = without_negligible([large, small], 0.05)
+    assert left_out == pytest.approx(0.8 * 0.01 + 0.02)
+    assert kept.answer_ids == ((1, END), (6, 7, END))
+    thought, first, second = training_sequences(kept)
+    assert thought.loss_weights == (0, 0.8, 0.8)
+    assert first.loss_weights[1:] == pytest.approx([0.8 * 0.72 / 0.99] * 3)
+    assert second.loss_weights[1:] == pytest.approx([0.8 * 0.27 / 0.99] * 4)
+    # z carries w_k in all, as if there were no third answer
+    assert first.loss_weights[1] + second.loss_weights[1] == pytest.approx(0.8)
+    assert without_negligible([large, small], 0.0) == ([large, small], 0.0)
+    assert without_negligible([], 0.05) == ([], 0.0)
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=5),
+    st.lists(st.floats(-60, 0), min_size=1, max_size=7),
+    st.floats(0, 0.9),
+)
+def test_every_token_of_z_carries_all_of_its_weight(weights, scores, least):
+    """By brute force, in transcript context: Σ_j of the weights on each token of z is w_k."""
+    calls = (
+        Call(CallKind.THINK, (5,), (3, END)),
+        Call(CallKind.THINK, (5, 3, END, 6), (4, 9, END)),
+    )
+    trajectory = Trajectory(
+        Question("q", "?", ("a",)), (), calls, "a", StopReason.ANSWERED, answer_start=1
+    )
+    answers = tuple((10 + j, END) for j in range(len(scores)))
+    samples = [WeightedTrajectory(trajectory, w, tuple(scores), answers) for w in weights]
+    kept, left_out = without_negligible(samples, least)
+    for item in kept:
+        sequences = training_sequences(item)
+        for place in (1, 2, 4):
+            z = sum(s.loss_weights[place] for s in sequences)
+            assert z == pytest.approx(item.weight)
+    found = sum(item.weight for item in kept)
+    assert found >= max(weights)  # the heaviest stays
+    total = sum(weights)
+    best = max(scores)
+    shares = [math.exp(score - best) for score in scores]
+    lost = sum(share for share in shares if share < least) / sum(shares)
+    dropped = sum(w for w in weights if w < least * max(weights))
+    assert left_out == pytest.approx(dropped + (total - dropped) * lost, abs=1e-12)
 
 
 def test_mean_loss_tokens_passes_over_what_carries_none(weighted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from exsearch import runs
 from exsearch.engines import load_engine
+from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import ConfigError, RunError, TrainingError
 from exsearch.jobs import train as train_job
 from exsearch.models.settings import model_settings, resolve_model
@@ -28,9 +30,11 @@ from exsearch.progress import Bars
 from exsearch.records import Question, StopReason
 from exsearch.runs import is_complete, locked, verify_folder
 from exsearch.training import loop as loop_module
+from exsearch.training.e_step import EStepConfig
 from exsearch.training.figures import e_step_figures
 from exsearch.training.journal import Journal
-from exsearch.training.loop import window
+from exsearch.training.loop import Loop, window
+from exsearch.training.recipe import GemConfig, Recipe, TeacherConfig, WarmUpConfig
 from exsearch.trajectories import WeightedFile
 
 RECIPE = f"""
@@ -128,7 +132,7 @@ def test_a_whole_run(undisturbed):
     assert best["dev"]["n"] == 4
     names = [(e["stage"], e["event"], e["step"]) for e in events(undisturbed)]
     assert len(set(names)) == len(names)
-    expected = [("warm_up", "data", None)]
+    expected = [("warm_up", "data", None), ("warm_up", "pool", None)]
     for stage in STAGES:
         if stage != "warm_up":
             expected.append((stage, "e_step", None))
@@ -163,6 +167,81 @@ def test_warm_up_and_iterations_use_different_questions(undisturbed):
     ]
     assert [len(ids) for ids in used] == [6, 6, 6]
     assert len(set.union(*used)) == 18
+
+
+class Windows(Loop):
+    """A loop that notes what each round is given, and trains nothing."""
+
+    def _m_step(self, name, items, config):
+        self.taught = {item.trajectory.question.id for item in items}
+
+    def _iterate(self, name, iteration, pool):
+        self.pool = {q.id for q in pool}
+        size = self.recipe.e_step.questions
+        self.rounds = [*getattr(self, "rounds", []), window(pool, size, iteration)]
+
+
+def half_known(world, annotated, chat: str) -> str:
+    """A teacher that answers every other question right, by the small world's own format."""
+    turn = chat.split("User: ")[-1]
+    if "Query: " in turn:
+        return f"[1] {turn.split('[1] ')[1].splitlines()[0].removeprefix(': ')}"
+    _, fact, person = turn.split("Question: ")[1].split("\n")[0].split()
+    if "Notes:\nnone" in turn:
+        return f"Search: {fact} {person}"
+    ids = [q.id for q in world.questions]
+    number = ids.index(f"{fact}-{person.removeprefix('Person')}")
+    return f" {annotated[number].answers[0] if number % 2 else 'Nowhere'}"  # the frame is forced
+
+
+@pytest.mark.parametrize("source", ["decomposition", "teacher"])
+def test_what_warm_up_passed_over_has_its_natural_share_in_every_window(
+    source, world, world_retriever, fluent_folder, tmp_path
+):
+    """Half of the questions give warm-up nothing, and no round takes them before the others."""
+    annotated = annotate(world, random.Random(0))
+    train = annotated
+    if source == "decomposition":
+        pairs = enumerate(annotated)
+        train = [q if n % 2 else dataclasses.replace(q, decomposition=()) for n, q in pairs]
+    gives = {q.id for q in annotated[1::2]}
+    engine = load_engine(fluent_folder, device="cpu")
+    warm_up = WarmUpConfig(examples=20, source=source)
+    gem = GemConfig(iterations=4, dev_questions=0, probe_questions=8)
+    teacher = TeacherConfig(model="scripted", engine="scripted", temperature=0.0)
+    shares, runs = [0.0] * gem.iterations, 12
+    for seed in range(runs):
+        recipe = Recipe(
+            "r", seed, method=METHOD, warm_up=warm_up, gem=gem, teacher=teacher,
+            e_step=EStepConfig(questions=12),
+        )  # fmt: skip
+        loop = Windows(
+            recipe,
+            tmp_path / str(seed),
+            train=train,
+            dev=[],
+            retriever=world_retriever,
+            engine=engine,
+            start=fluent_folder,
+            device=engine.device,
+            open_teacher=lambda: ScriptedEngine(functools.partial(half_known, world, annotated)),
+            bars=Bars(False),
+        )
+        loop._measure = lambda *names: None
+        loop.run()
+        assert loop.taught <= gives and len(loop.taught) == 20
+        asked = [q.id for questions in loop.rounds for q in questions]
+        assert len(set(asked)) == 48 and not loop.taught & set(asked)
+        (pool,) = [e for e in events(tmp_path / str(seed)) if e["event"] == "pool"]
+        assert pool["questions"] == 60
+        assert pool["passed_over"] >= 10
+        order = [q.id for q in loop.train]
+        passed_over = set(order[: max(map(order.index, loop.taught))]) - loop.taught
+        assert not passed_over & gives
+        natural = len(passed_over) / len(loop.pool)
+        for n, questions in enumerate(loop.rounds):
+            shares[n] += (sum(q.id in passed_over for q in questions) / 12 - natural) / runs
+    assert shares == pytest.approx([0.0] * gem.iterations, abs=0.1)
 
 
 def test_a_finished_run_is_left_alone(undisturbed, train, monkeypatch):
@@ -312,6 +391,32 @@ def test_twenty_random_kills(recipe, fluent_folder, tmp_path):
     left = [p for p in folder.rglob(".*") if p.is_dir()]
     assert not left  # the half-written models of killed processes are cleared away
     print(f"\n20 kills over {finished + 1} runs of {working:.0f} s")  # noqa: T201
+
+
+def test_a_run_of_an_older_version_goes_on_in_its_own_order(
+    train, undisturbed, tmp_path, monkeypatch, caplog
+):
+    """It logged no pool. Its rounds keep their questions, and one line says so."""
+    iterate = Loop._iterate
+    monkeypatch.setattr(Loop, "_reshuffled", lambda self: self.train)
+    monkeypatch.setattr(Loop, "_iterate", None)
+    with pytest.raises(TypeError):
+        train(tmp_path / "run")
+    monkeypatch.undo()
+    orders = []
+
+    def watched(self: Loop, name: str, iteration: int, pool: Any) -> None:
+        orders.append([q.id for q in pool])
+        assert not {q.id for q in pool} & self._learned or iteration > 1
+        expected = [q.id for q in self.train if q.id in orders[-1]]
+        assert orders[-1] == expected  # as they were shuffled once
+        iterate(self, name, iteration, pool)
+
+    monkeypatch.setattr(Loop, "_iterate", watched)
+    train(tmp_path / "run")
+    assert [len(order) for order in orders] == [34, 34]
+    said = [r.message for r in caplog.records if "older version" in r.message]
+    assert len(said) == 1 and "name another --out" in said[0]
 
 
 # --- other settings ---

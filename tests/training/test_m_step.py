@@ -217,28 +217,41 @@ def test_a_long_trajectory_is_not_weighed_down(constant_model, weighted):
     assert torch.allclose(change(2) - change(1), one_more, atol=1e-5)
 
 
-def test_left_out_mass_is_reported(tiny_model, weighted):
+def test_what_is_left_out_is_told_as_a_share(tiny_model, weighted):
     questions = [Question(f"q{n}", "?", ("a",)) for n in range(2)]
     items = [
         weighted(([5], [30, 9, END]), weight=w, question=q, sample=k)
         for q in questions
         for k, w in enumerate((0.99, 0.01))
     ]
-    config = MStepConfig(min_weight=0.05)
-    # each left out: frame 30 and answer 1 2, three tokens of weight 0.01; but they are the same
-    # sequences as those kept, and so are merged with them
-    assert m_step(tiny_model, plain_sgd(tiny_model), items, config)["left_out_weight"] == 0
-    items = [dataclasses.replace(i, answer_ids=((50 + n, END),)) for n, i in enumerate(items)]
-    figures = m_step(tiny_model, plain_sgd(tiny_model), items, config)
-    assert figures["left_out_weight"] == pytest.approx(2 * 3 * 0.01)
-    assert figures["loss_tokens"] == 2 * 3
+    for scale in (1.0, 1e-6):  # `likelihood` weights do not sum to 1
+        scaled = [dataclasses.replace(i, weight=scale * i.weight) for i in items]
+        figures = m_step(tiny_model, plain_sgd(tiny_model), scaled, MStepConfig(min_weight=0.05))
+        assert figures["left_out_share"] == pytest.approx(0.01)
+        assert (figures["sequences"], figures["loss_tokens"]) == (1, 3)
+        figures = m_step(tiny_model, plain_sgd(tiny_model), scaled, MStepConfig(min_weight=0.0))
+        assert figures["left_out_share"] == 0
 
 
-def test_small_likelihood_weights_are_not_taken_for_negligible(tiny_model, weighted):
-    """`likelihood` weights do not sum to 1: what is negligible is a share of what they sum to."""
-    items = [weighted(([5], [30, 9, END]), weight=1e-6)]
-    figures = m_step(tiny_model, plain_sgd(tiny_model), items, MStepConfig(min_weight=0.05))
-    assert (figures["sequences"], figures["left_out_weight"]) == (1, 0)
+@pytest.mark.parametrize("transcript", [False, True])
+def test_equal_samples_with_equal_answers_teach_every_answer(constant_model, weighted, transcript):
+    """K = 4, six answers, `min_weight` 0.05: each is learned with 1/6, and z with all of w_k.
+
+    By hand on the constant model: thought 0 2, frame 0, an answer of one token and the end.
+    """
+    thought = ([1], [0, END])
+    last = ([1, 0, END, 1] if transcript else [1, 1], [0, 0, END])
+    answers = [(0, END), (1, END), (0, 0, END), (0, 1, END), (1, 0, END), (1, 1, END)]
+    items = [weighted(thought, last, weight=0.25, answers=answers, sample=k) for k in range(4)]
+    config = MStepConfig(learning_rate=1.0, min_weight=0.05, questions_per_step=1)
+    steps = []
+    figures = m_step(constant_model, plain_sgd(constant_model), items, config, on_step=steps.append)
+    assert figures["left_out_share"] == 0
+    # -log p in units of log 2: token 0 is 1, 1 and 2 are 2 each
+    z = (1 + 2) + 1
+    y = (3 + 4 + 4 + 5 + 5 + 6) / 6
+    tokens = 3 + (2 + 2 + 3 + 3 + 3 + 3) / 6
+    assert steps[0]["loss"] == pytest.approx((z + y) * LOG2 / tokens, rel=1e-6)
 
 
 def test_usable_questions_count_what_they_leave_out(weighted):
@@ -251,7 +264,6 @@ def test_usable_questions_count_what_they_leave_out(weighted):
     nothing = [item(2, 0.0, -math.inf)]
     chosen = usable_questions([*good, *hopeless, *nothing], min_log_likelihood=-8.0)
     assert chosen.questions == [[0, 1]]
-    assert chosen.weight == pytest.approx(1)
     assert (chosen.no_signal, chosen.hopeless) == (1, 1)
     mixed = usable_questions([good[0], hopeless[0], good[1]], -8.0)
     assert mixed.questions == [[0, 2]]  # found by id, wherever they stand
@@ -314,7 +326,7 @@ def test_a_stopped_m_step_goes_on_with_the_same_bits(tiny_model_folder, random_i
         return model, new_optimizer(model, config)
 
     undisturbed, optimizer = fresh()
-    m_step(undisturbed, optimizer, random_items, config, seed="s")
+    whole = m_step(undisturbed, optimizer, random_items, config, seed="s")
     model, optimizer = fresh()
 
     def stop(figures):
@@ -324,7 +336,8 @@ def test_a_stopped_m_step_goes_on_with_the_same_bits(tiny_model_folder, random_i
     with pytest.raises(KeyboardInterrupt):
         m_step(model, optimizer, random_items, config, seed="s", on_step=stop)
     torch.rand(7)  # whatever happened meanwhile
-    m_step(model, optimizer, random_items, config, seed="s", first_step=4)
+    rest = m_step(model, optimizer, random_items, config, seed="s", first_step=4)
+    assert {**rest, "seconds": 0} == {**whole, "seconds": 0}  # counts are of the whole M-step
     for a, b in zip(undisturbed.parameters(), model.parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -150,20 +150,39 @@ def micro_batches(sequences: Sequence[TrainingSequence], budget: int) -> Iterato
 
 
 def without_negligible(
-    sequences: Sequence[TrainingSequence], threshold: float
-) -> tuple[list[TrainingSequence], float]:
-    """Leave out sequences that hardly count.
+    samples: Sequence[WeightedTrajectory], least: float
+) -> tuple[list[WeightedTrajectory], float]:
+    """Leave out what hardly counts among the samples of one question.
+
+    A trajectory goes by its w_k. Of one that stays, an accepted answer goes by its r_kj, and the
+    others take over its share: z carries w_k in all, whatever the number of answers.
 
     Args:
-        sequences: The sequences of an optimizer step.
-        threshold: The least that the largest loss weight of a sequence must be.
+        samples: The weighted trajectories of a question.
+        least: The least that w_k must be, as a share of the largest of the question; and r_kj, as a
+            share of the largest of the trajectory.
 
     Returns:
-        The sequences that are kept, and the sum of the loss weights that are left out.
+        The trajectories that are kept, and the sum of the w_k and w_k · r_kj that are left out.
     """
-    kept = [s for s in sequences if max(s.loss_weights) >= threshold]
-    mass = sum(sum(s.loss_weights) for s in sequences)
-    return kept, mass - sum(sum(s.loss_weights) for s in kept)
+    largest = max((item.weight for item in samples), default=0.0)
+    kept: list[WeightedTrajectory] = []
+    left_out = 0.0
+    for item in samples:
+        if not item.weight or item.weight < least * largest:
+            left_out += item.weight
+            continue
+        shares = item.answer_shares
+        stays = [j for j, share in enumerate(shares) if share >= least * max(shares)]
+        left_out += item.weight * sum(r for j, r in enumerate(shares) if j not in stays)
+        scores, ids = item.answer_log_probs, item.answer_ids
+        item = dataclasses.replace(
+            item,
+            answer_log_probs=tuple(scores[j] for j in stays),
+            answer_ids=tuple(ids[j] for j in stays),
+        )
+        kept.append(item)
+    return kept, left_out
 
 
 def mean_loss_tokens(items: Iterable[WeightedTrajectory]) -> float:

@@ -8,6 +8,7 @@ the stages compute is in their own modules.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import shutil
 import time
@@ -44,6 +45,8 @@ from exsearch.training.teacher import teach
 from exsearch.training.warm_up import WarmUpData, check_prompts, warm_up_data
 from exsearch.training.weights import objective_estimate
 from exsearch.trajectories import WeightedFile, by_question, to_lines
+
+logger = logging.getLogger(__name__)
 
 
 class Loop:
@@ -86,6 +89,8 @@ class Loop:
         self.journal = Journal(self.run_folder.metrics)
         self.train = [q for q in train if q.distinct_answers]
         random.Random(recipe.seed).shuffle(self.train)
+        self._probe: list[Question] = []
+        self._learned: set[str] = set()  # ids of the questions of warm-up and E-steps so far
         dev = [q for q in dev if q.distinct_answers]
         self.dev = dev[: recipe.gem.dev_questions or None]
         if not self.train:
@@ -106,11 +111,13 @@ class Loop:
         finished = self.run_folder.best
         if finished.exists():  # models that were not kept must not be trained again
             return json.loads(finished.read_text())
-        stages = [START]
-        pool = self.train
+        stages, order = [START], self.train
         if self.recipe.warm_up.examples or self.recipe.warm_up.file:
             stages = [WARM_UP]
-            pool = self._warm_up()
+            order = self._warm_up()
+        pool = [q for q in order if q.id not in self._learned]
+        if self.recipe.gem.probe_questions:  # the last ones, which the windows come to last
+            self._probe = order[-self.recipe.gem.probe_questions :]
         self._measure(stages[0])
         for iteration in range(1, self.recipe.gem.iterations + 1):
             stages.append(iteration_name(iteration))
@@ -121,7 +128,7 @@ class Loop:
         return self._name_best(stages)
 
     def _warm_up(self) -> list[Question]:
-        """Fine-tune on warm-up data, and return the train questions that are not among them."""
+        """Fine-tune on warm-up data; returns the train questions, those learned from first."""
         config, stage = self.recipe.warm_up, self._stage(WARM_UP)
         if not stage.trajectories.exists():
             if config.file:
@@ -140,9 +147,30 @@ class Loop:
             self.journal.log(WARM_UP, "data", examples=len(items), left_out=left_out)
             write_atomic(stage.trajectories, "".join(f"{line}\n" for line in to_lines(items)))
         items = WeightedFile(stage.trajectories)
+        self._learned = {i.trajectory.question.id for i in items}
+        order = self._reshuffled()
         self._m_step(WARM_UP, items, config)
-        used = {i.trajectory.question.id for i in items}
-        return [q for q in self.train if q.id not in used]
+        return order
+
+    def _reshuffled(self) -> list[Question]:
+        """The train questions, those of warm-up first and all others in a new order.
+
+        In the old order the first of the others are the ones that warm-up passed over.
+        """
+        found = self.journal.find
+        if found(WARM_UP, "m_step") and not found(WARM_UP, "pool"):
+            logger.warning(
+                "%s: begun by an older version, which takes the questions that warm-up passed over "
+                "first; it goes on in that order: for another one, name another --out",
+                self.run_folder.folder,
+            )
+            return self.train
+        used = [q for q in self.train if q.id in self._learned]
+        others = [q for q in self.train if q.id not in self._learned]
+        passed_over = sum(((found(WARM_UP, "data") or {}).get("left_out") or {}).values())
+        self.journal.log(WARM_UP, "pool", questions=len(others), passed_over=passed_over)
+        random.Random(f"{self.recipe.seed}/pool").shuffle(others)
+        return used + others
 
     def _warm_up_data(self, stage: Stage) -> WarmUpData:
         """The examples of the teacher or of the decompositions, as the recipe says."""
@@ -173,6 +201,7 @@ class Loop:
                 "E-step: lower warm_up.examples, or name a larger data.train"
             )
         chosen = window(pool, config.questions or len(pool), iteration)
+        self._learned |= {q.id for q in chosen}
         if not is_complete(stage.model):
             seed = self.recipe.seed
             self._e_step(name, chosen, stage.trajectories, config, seed, iteration)
@@ -276,10 +305,9 @@ class Loop:
             self.journal.log(name, "dev", **summary)
         if gem.probe_questions and not self.journal.find(name, "objective"):
             config = EStepConfig(samples=gem.probe_samples, chunk=self.recipe.e_step.chunk)
-            probe = self.train[-gem.probe_questions :]
             # The same questions, K and seeds at every stage: only the weights differ.
             items = self._e_step(
-                name, probe, stage.probe, config, self.recipe.seed + 1, 0, event="probe"
+                name, self._probe, stage.probe, config, self.recipe.seed + 1, 0, event="probe"
             )
             scores = [[i.answer_log_prob for i in g] for g in by_question(items)]
             mean, error = objective_estimate(scores)

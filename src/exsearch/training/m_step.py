@@ -24,6 +24,7 @@ from exsearch.models.attention import PassOnly, check_packable, packed_attention
 from exsearch.records import WeightedTrajectory
 from exsearch.training.batches import (
     MicroBatch,
+    TrainingSequence,
     mean_loss_tokens,
     merged,
     micro_batches,
@@ -33,7 +34,7 @@ from exsearch.training.batches import (
 from exsearch.training.checkpoint import seeded
 from exsearch.training.recipe import MStepConfig
 
-_SUMS = ("sequences", "sequence_tokens", "tokens", "loss_tokens", "left_out_weight")
+_SUMS = ("sequences", "sequence_tokens", "tokens", "loss_tokens")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +43,11 @@ class Usable:
 
     Attributes:
         questions: For each question the numbers of its trajectories.
-        weight: The mean of the questions' total weights; 1 for most weightings.
         no_signal: The number of questions whose samples all have weight 0.
         hopeless: The number of questions whose best a_k is below `min_log_likelihood`.
     """
 
     questions: list[list[int]]
-    weight: float
     no_signal: int
     hopeless: int
 
@@ -72,7 +71,6 @@ def usable_questions(items: Sequence[WeightedTrajectory], min_log_likelihood: fl
     hopeful = [name for name in signal if best[name] >= min_log_likelihood]
     return Usable(
         [groups[name] for name in hopeful],
-        sum(weight[name] for name in hopeful) / max(1, len(hopeful)),
         len(groups) - len(signal),
         len(signal) - len(hopeful),
     )
@@ -166,8 +164,8 @@ def m_step(
         on_step: A function that is called after each optimizer step with its figures.
 
     Returns:
-        Figures of the whole M-step: questions, left out ones, optimizer steps, tokens, the loss
-        weight left out, seconds.
+        Figures of the whole M-step, earlier steps included: questions, left out ones, optimizer
+        steps, tokens, the share of all weight that is left out; and the seconds of this call.
 
     Raises:
         TrainingError: a loss or a gradient is not finite; the weights are then not to be used.
@@ -185,24 +183,23 @@ def m_step(
         _enable_gradient_checkpointing(model)
     check_packable(model.eval())
     model.train()
-    # As a share: what is negligible among `likelihood` weights is far smaller than elsewhere.
-    threshold = config.min_weight * usable.weight
     start = time.perf_counter()
     # `sequence_tokens` are counted before prefixes are shared; `tokens` go through the model.
     figures: dict[str, float] = dict.fromkeys(_SUMS, 0)
+    weight = left_out = 0.0
     for step, questions in enumerate(_steps(usable.questions, config, seed)):
-        if step < first_step:
-            continue
-        items = [weighted[i] for group in questions for i in group]
-        sequences = merged(s for item in items for s in training_sequences(item))
-        sequences, left_out = without_negligible(sequences, threshold)
+        samples = [[weighted[i] for i in group] for group in questions]
+        sequences, negligible = _sequences(samples, config.min_weight)
+        weight += sum(item.weight for group in samples for item in group)
+        left_out += negligible
         batches = list(micro_batches(sequences, config.token_budget))
         tokens = sum(len(b.ids) for b in batches)
         figures["sequences"] += len(sequences)
         figures["sequence_tokens"] += sum(len(s.input_ids) for s in sequences)
         figures["tokens"] += tokens
         figures["loss_tokens"] += sum(s.targets for s in sequences)
-        figures["left_out_weight"] += left_out
+        if step < first_step:  # counted, as it is a part of the whole
+            continue
         norm = len(questions) * mean_tokens
         rate = learning_rate(step, total, config)
         # Seeded by the step alone: dropout is then the same in a resumed run.
@@ -223,6 +220,7 @@ def m_step(
         "optimizer_steps": total,
         "mean_loss_tokens": mean_tokens,
         **figures,
+        "left_out_share": left_out / weight if weight else 0.0,
         "seconds": round(time.perf_counter() - start, 3),
     }
 
@@ -241,6 +239,15 @@ def _steps(
         random.Random(f"{seed}/{epoch}").shuffle(order)
         for start in range(0, len(order), config.questions_per_step):
             yield [questions[i] for i in order[start : start + config.questions_per_step]]
+
+
+def _sequences(
+    questions: Sequence[Sequence[WeightedTrajectory]], least: float
+) -> tuple[list[TrainingSequence], float]:
+    """What is learned from the samples of some questions, and the weight that is left out."""
+    parts = [without_negligible(samples, least) for samples in questions]
+    made = (s for kept, _ in parts for item in kept for s in training_sequences(item))
+    return merged(made), sum(left_out for _, left_out in parts)
 
 
 def _optimizer_step(

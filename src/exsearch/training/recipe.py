@@ -103,8 +103,9 @@ class MStepConfig:
         weight_decay: The weight decay of AdamW.
         min_log_likelihood: The least that the best a_k of a question must be, in nats; other
             questions are left out.
-        min_weight: Sequences with less than this share of a question's mean total weight (1 for
-            most weightings) are left out, and their mass is logged.
+        min_weight: Trajectories with less than this share of the largest w_k of their question are
+            left out, and so are accepted answers with less than this share of the largest r_kj of
+            their trajectory, whose part the others take over. What is left out is logged.
         gradient_checkpointing: Saves memory for about a third more time.
         lora_rank: The rank of a LoRA adapter that is trained; 0 fine-tunes all weights instead.
         lora_alpha: The adapter's scale, times its rank.
@@ -125,8 +126,8 @@ class MStepConfig:
 
     def __post_init__(self) -> None:
         check_least(self, learning_rate=0, epochs=1, questions_per_step=1, token_budget=1)
-        check_least(self, weight_decay=0, min_weight=0, lora_rank=0, lora_alpha=1)
-        check_share(self, "rise_share")
+        check_least(self, weight_decay=0, lora_rank=0, lora_alpha=1)
+        check_share(self, "rise_share", "min_weight")
 
 
 @dataclasses.dataclass(frozen=True)
