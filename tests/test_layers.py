@@ -47,6 +47,7 @@ TORCH = {
     "exsearch.models.folder",
     "exsearch.models.linear",
     "exsearch.training.checkpoint",
+    "exsearch.training.drill",
     "exsearch.training.loop",
     "exsearch.training.m_step",
 }

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 
 Run = Callable[..., Result]
@@ -156,6 +157,37 @@ def test_ctrl_c_says_how_to_go_on_and_so_it_does(
     figures = json.loads(run(*command, "-q", "--json").stdout)
     assert figures["trajectories"] == 16
     assert out.read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_any_stop_is_one_line_and_the_signal_s_exit_code(
+    run: Run, scripted: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    before = signal.getsignal(number)
+
+    def stopped(*args: object, **settings: object) -> None:
+        signal.raise_signal(number)
+
+    command = ["rollout", "--questions", "sample:test", *scripted, "--out", tmp_path / "t.jsonl"]
+    monkeypatch.setattr("exsearch.jobs.rollout.sample_and_weigh", stopped)
+    said = run(*command, "-q", code=128 + number).stderr
+    assert said == "\nexsearch: stopped; run the same command again to go on\n"
+    assert signal.getsignal(number) is before
+
+
+def test_a_hangup_that_is_ignored_stays_so(
+    run: Run, scripted: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As under nohup."""
+    command = ["rollout", "--questions", "sample:test", *scripted, "--out", tmp_path / "t.jsonl"]
+    monkeypatch.setattr(
+        "exsearch.jobs.rollout.open_inputs", lambda asking: signal.raise_signal(signal.SIGHUP)
+    )
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run(*command, code=1)  # it went on to what the hangup was put in place of
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_full_disk_is_one_line():

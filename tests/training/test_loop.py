@@ -21,6 +21,7 @@ from small_world import METHOD, annotate, save_files, save_small_model
 from transformers import AutoModelForCausalLM
 
 from exsearch import runs
+from exsearch.cli.failures import stopped_by_signals
 from exsearch.engines import load_engine
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import ConfigError, RunError, TrainingError
@@ -314,26 +315,53 @@ def test_killed_after_every_checkpoint_and_chunk(train, undisturbed, tmp_path, m
     assert results(tmp_path / "run") == results(undisturbed)
 
 
-def test_ctrl_c_saves_the_step_under_way_first(train, undisturbed, tmp_path, monkeypatch):
+def test_the_disk_is_tried_before_a_run_learns_and_not_again(train, tmp_path, monkeypatch):
+    def full(*args: Any) -> None:
+        raise OSError("full")
+
+    def die(*args: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(loop_module, "save_drill", full)
+    with pytest.raises(OSError, match="full"):
+        train(tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(loop_module, "save_model", die)
+    with pytest.raises(Killed):
+        train(tmp_path / "run")
+    assert not (tmp_path / "run" / ".drill").exists()
+    monkeypatch.setattr(loop_module, "save_drill", full)
+    with pytest.raises(Killed):  # it goes on from the checkpoint that it has
+        train(tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_saves_the_step_under_way_first(train, undisturbed, tmp_path, monkeypatch, number):
     step = loop_module.m_step
     never = "gem.checkpoint_seconds=1e9"
 
     def interrupted(*args: Any, on_step: Any, **settings: Any) -> Any:
         def with_ctrl_c(figures: dict[str, float]) -> None:
             if figures["step"] == 2:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
             on_step(figures)
 
         return step(*args, on_step=with_ctrl_c, **settings)
 
-    handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(loop_module, "m_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", never)
-    assert signal.getsignal(signal.SIGINT) is handler
+    with pytest.raises(KeyboardInterrupt) as stop, stopped_by_signals():
+        handler = signal.getsignal(number)
+        try:
+            train(tmp_path / "run", never)
+        finally:
+            assert signal.getsignal(number) is handler
+    assert getattr(stop.value, "number", signal.SIGINT) == number
     checkpoint = tmp_path / "run" / "warm_up" / "checkpoint"
     assert is_complete(checkpoint)
     assert json.loads((checkpoint / "training_state.json").read_text()) == {"step": 2}
+    if number != signal.SIGINT:
+        return  # it goes on from there as after Ctrl-C
     monkeypatch.undo()
     train(tmp_path / "run", never)
     (m_step,) = [

@@ -1,16 +1,22 @@
 """A failure on the command line is one line that says what to do, and an exit code.
 
 Exit codes are those of `errors`, and: 1 anything unforeseen, 2 wrong usage, 11 no space left on the
-disk, 130 stopped by Ctrl-C. A traceback comes with `--debug` only.
+disk, 128 + the signal's number where one stopped it (130 for Ctrl-C). A traceback comes with
+`--debug` only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import click
@@ -18,7 +24,6 @@ import click
 from exsearch.errors import ExSearchError
 
 DISK_FULL_EXIT_CODE = 11
-INTERRUPT_EXIT_CODE = 130
 DEBUG = "exsearch.debug"  # in a context's `meta`
 
 _NO_SPACE = "No space left on device"  # also what safetensors says, in an error of its own
@@ -38,19 +43,47 @@ class Commands(click.Group):
         """Run a command; a failure of it becomes a line and an exit code."""
         quieten_libraries()
         try:
-            return super().invoke(ctx)
+            with stopped_by_signals():
+                return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             # on a line of its own: Ctrl-C may have cut a progress bar in two
             click.echo("\nexsearch: stopped; run the same command again to go on", err=True)
-            code = INTERRUPT_EXIT_CODE
+            code = 128 + getattr(stop, "number", signal.SIGINT)
         except Exception as error:
             if ctx.meta.get(DEBUG):
                 click.echo(traceback.format_exc(), err=True, nl=False)
             message, code = told(error)
             click.echo(f"exsearch: error: {' '.join(message.split())}", err=True)
         ctx.exit(code)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks to stop, and is obeyed as Ctrl-C is; `number` is the signal's."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end what runs here as Ctrl-C does; one that is ignored stays so."""
+    found = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        found = []  # only the main thread has handlers
+    for number in found:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number in found:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def told(error: Exception) -> tuple[str, int]:

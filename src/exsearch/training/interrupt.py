@@ -1,43 +1,53 @@
-"""Ctrl-C during training lets the optimizer step under way end and be saved before it stops.
+"""A stop during training lets the optimizer step under way end and be saved first.
 
-It saves nothing itself.
+It saves nothing itself, and knows no signal's meaning: that is for the handler that stood before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from types import FrameType
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class SavedOnInterrupt:
-    """A context in which Ctrl-C waits for `check`; a second Ctrl-C stops at once.
+    """A context in which Ctrl-C and what else would raise wait for `check`; a second stops at once.
 
-    Attributes:
-        wanted: True once Ctrl-C was pressed: the state is to be saved, then `check` called.
+    A signal without a handler (SIGTERM, outside of the command line) does what it always does.
     """
 
-    wanted = False
-
     def __enter__(self) -> SavedOnInterrupt:
-        try:
-            self._before: Any = signal.signal(signal.SIGINT, self._note)
-        except ValueError:  # not the main thread: nobody can press Ctrl-C on it
-            self._before = None
+        self._noted: int | None = None
+        self._before: dict[int, Any] = {}
+        for number in SIGNALS:
+            handler = signal.getsignal(number)
+            with contextlib.suppress(ValueError):  # not the main thread: no signal comes to it
+                if callable(handler):
+                    signal.signal(number, self._note)
+                    self._before[number] = handler
         return self
+
+    @property
+    def wanted(self) -> bool:
+        """True once a signal came: the state is to be saved, then `check` called."""
+        return self._noted is not None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.wanted:
-            raise KeyboardInterrupt
-        self.wanted = True
+            self._before[number](number, frame)
+        self._noted = number
 
     def check(self) -> None:
-        """Raise the interrupt that came, now that the state is saved."""
-        if self.wanted:
-            raise KeyboardInterrupt
+        """Let the signal that came do its work, now that the state is saved."""
+        number, self._noted = self._noted, None
+        if number is not None:
+            self._before[number](number, None)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         if kind is None:
-            self.check()  # Ctrl-C came after the last optimizer step
+            self.check()  # it came after the last optimizer step

@@ -34,6 +34,7 @@ from exsearch.training.checkpoint import (
     save_model,
     save_training,
 )
+from exsearch.training.drill import save_drill
 from exsearch.training.e_step import sample_and_weigh
 from exsearch.training.figures import e_step_figures
 from exsearch.training.interrupt import SavedOnInterrupt
@@ -107,12 +108,17 @@ class Loop:
                 failed, or warm-up finds no example.
             ConfigError: warm-up leaves no question for the E-step.
             KeyboardInterrupt: Ctrl-C was pressed; the state is saved.
+            OSError: the disk is full, or does not keep what is written to it.
         """
         finished = self.run_folder.best
         if finished.exists():  # models that were not kept must not be trained again
             return json.loads(finished.read_text())
+        warms_up = bool(self.recipe.warm_up.examples or self.recipe.warm_up.file)
+        if (warms_up or self.recipe.gem.iterations) and not self.run_folder.has_learned:
+            config = self.recipe.warm_up if warms_up else self.recipe.m_step
+            save_drill(self.model, config, self.device, self.run_folder.folder / ".drill")
         stages, order = [START], self.train
-        if self.recipe.warm_up.examples or self.recipe.warm_up.file:
+        if warms_up:
             stages = [WARM_UP]
             order = self._warm_up()
         pool = [q for q in order if q.id not in self._learned]

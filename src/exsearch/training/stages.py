@@ -4,7 +4,7 @@
         warm_up/    or start/, where there is no warm-up
         iteration-01/, iteration-02/, …
 
-It reads and writes none of the files.
+It writes none of the files, and reads none but manifests.
 
 Glossary:
     stage  A part of a run that leaves a model, which is then measured: `warm_up` or `start`, then
@@ -16,6 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from exsearch.models.settings import BEST_FILE
+from exsearch.runs import is_complete
 from exsearch.trajectories import TRAJECTORIES_FILE
 
 METRICS_FILE = "metrics.jsonl"
@@ -67,6 +68,12 @@ class RunFolder:
         self.folder = folder
         self.metrics = folder / METRICS_FILE
         self.best = folder / BEST_FILE
+
+    @property
+    def has_learned(self) -> bool:
+        """True where an M-step has left something behind: a stage's model or checkpoint."""
+        places = [*self.folder.glob("*/model"), *self.folder.glob("*/checkpoint")]
+        return any(is_complete(place) for place in places)
 
     def stage(self, name: str) -> Stage:
         """The stage with this name."""
