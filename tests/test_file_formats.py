@@ -133,8 +133,8 @@ def test_an_evaluation_folder(asking: Asking, tmp_path: Path) -> None:
     assert settings.keys() == example("settings.json").keys()
     assert settings["model"].keys() == example("settings.json")["model"].keys()
     assert settings["method"].keys() == example("settings.json")["method"].keys()
-    (chunk,) = read_jsonl(tmp_path / "out" / "trajectories.chunks")
-    assert list(chunk) == ["samples", "seconds", "bytes"]
+    (chunk,) = read_jsonl(tmp_path / "out" / "trajectories.jsonl.chunks")
+    assert list(chunk) == ["samples", "seconds", "bytes", "sha256"]
     environment = json.loads((tmp_path / "out" / "environment.json").read_text())
     assert environment.keys() == example("environment.json").keys()
     assert environment["versions"].keys() == example("environment.json")["versions"].keys()
@@ -156,10 +156,10 @@ def test_a_metric_that_says_nothing_about_some_questions(asking: Asking, tmp_pat
 
 def test_a_rollout(asking: Asking, tmp_path: Path) -> None:
     rollout(asking, tmp_path / "t.jsonl", EStepConfig(samples=2), bars=Bars(False))
-    (chunk,) = read_jsonl(tmp_path / "t.chunks")
+    (chunk,) = read_jsonl(tmp_path / "t.jsonl.chunks")
     assert chunk.keys() == examples("Chunks")[0].keys()
-    wanted = {"t.jsonl", "t.chunks", "t.settings.json", "t.environment.json", ".t.jsonl.lock"}
-    assert {p.name for p in tmp_path.iterdir()} == wanted
+    beside = {f"t.jsonl.{what}" for what in ("chunks", "settings.json", "environment.json")}
+    assert {p.name for p in tmp_path.iterdir()} == {"t.jsonl", ".t.jsonl.lock", *beside}
 
 
 def test_a_training_run(

@@ -21,7 +21,7 @@ from exsearch.engines.config import ModelConfig
 from exsearch.evaluation.metrics import exact_match, find_metric
 from exsearch.jobs.evaluate import evaluate
 from exsearch.jobs.inputs import Asking, ExampleSource
-from exsearch.jobs.train import train
+from exsearch.jobs.train import refuse_others_in_run, train
 from exsearch.progress import Bars
 from exsearch.retrievers import build_index
 from exsearch.runs import is_complete
@@ -70,6 +70,7 @@ def run(
     overrides = (*(SMALL if small else ()), *overrides)
     recipe = load_config(Recipe, RECIPE, overrides)
     check_engine(recipe.model, to_train=True)
+    refuse_others_in_run(out)
     count = SMALL_TEST_QUESTIONS if small else TEST_QUESTIONS
     index = out / "index"
 

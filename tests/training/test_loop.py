@@ -20,7 +20,6 @@ import pytest
 from small_world import METHOD, annotate, save_files, save_small_model
 from transformers import AutoModelForCausalLM
 
-from exsearch import runs
 from exsearch.cli.failures import stopped_by_signals
 from exsearch.engines import load_engine
 from exsearch.engines.scripted import ScriptedEngine
@@ -29,7 +28,7 @@ from exsearch.jobs import train as train_job
 from exsearch.models.settings import model_settings, resolve_model
 from exsearch.progress import Bars
 from exsearch.records import Question, StopReason
-from exsearch.runs import is_complete, locked, verify_folder
+from exsearch.runs import is_complete, lines, locked, verify_folder
 from exsearch.training import loop as loop_module
 from exsearch.training.e_step import EStepConfig
 from exsearch.training.figures import e_step_figures
@@ -297,17 +296,17 @@ def test_killed_after_every_checkpoint_and_chunk(train, undisturbed, tmp_path, m
 
         return wrapped
 
-    commit = runs.append_jsonl
+    commit = lines.append_jsonl
 
-    def commit_and_die(path: Path, lines: Any) -> None:
-        commit(path, lines)
+    def commit_and_die(path: Path, new: Any) -> None:
+        commit(path, new)
         if path.suffix == ".chunks":
             kills.append("chunk")
             raise Killed
 
     monkeypatch.setattr(loop_module, "save_training", then_die(loop_module.save_training))
     monkeypatch.setattr(loop_module, "save_model", then_die(loop_module.save_model))
-    monkeypatch.setattr(runs, "append_jsonl", commit_and_die)
+    monkeypatch.setattr(lines, "append_jsonl", commit_and_die)
     until_finished(train, tmp_path / "run")
     # a stage saves after its first two steps, and is named after the third
     assert (kills.count("save_training"), kills.count("save_model")) == (6, 3)

@@ -1,7 +1,7 @@
 """A failure on the command line is one line that says what to do, and an exit code.
 
-Exit codes are those of `errors`, and: 1 anything unforeseen, 2 wrong usage, 11 no space left on the
-disk, 128 + the signal's number where one stopped it (130 for Ctrl-C). A traceback comes with
+Exit codes are those of `errors`, and: 1 anything unforeseen, 2 wrong usage, 11 the disk is full or
+fails, 128 + the signal's number where one stopped it (130 for Ctrl-C). A traceback comes with
 `--debug` only.
 """
 
@@ -23,10 +23,10 @@ import click
 
 from exsearch.errors import ExSearchError
 
-DISK_FULL_EXIT_CODE = 11
+DISK_EXIT_CODE = 11
 DEBUG = "exsearch.debug"  # in a context's `meta`
 
-_NO_SPACE = "No space left on device"  # also what safetensors says, in an error of its own
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class Commands(click.Group):
@@ -88,11 +88,15 @@ def stopped_by_signals() -> Iterator[None]:
 
 def told(error: Exception) -> tuple[str, int]:
     """What an exception means to a user, and the exit code."""
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _NO_SPACE in str(error):
+    # safetensors and tokenizers say it in errors of their own
+    in_words = next((code for code in _DISK if os.strerror(code) in str(error)), None)
+    code = getattr(error, "errno", None) or in_words
+    if code in _DISK:
         place = getattr(error, "filename", None)
         where = f" at {place}" if place else ""
-        message = f"the disk is full{where}; make room and run the same command again to go on"
-        return message, DISK_FULL_EXIT_CODE
+        message = f"the disk is full or fails{where} ({os.strerror(code)})"
+        message += "; make room, or mend it, and run the same command again to go on"
+        return message, DISK_EXIT_CODE
     if isinstance(error, ExSearchError):
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.strerror:

@@ -23,7 +23,7 @@ from exsearch.data.json_array import read_array
 from exsearch.data.json_lines import Fields, read_objects
 from exsearch.errors import ConfigError, DataError
 from exsearch.records import refuse_text
-from exsearch.runs import new_folder, sha256_file
+from exsearch.runs import new_folder, refuse_other_content, sha256_file
 
 FORMATS = ("hotpotqa", "2wikimultihopqa", "musique", "nq-open")
 SUMMARY = "conversion.json"
@@ -57,8 +57,7 @@ def convert(format: str, sources: Sequence[Path | str], out_folder: Path | str) 
     refuse_text("sources", sources)
     if format not in FORMATS:
         raise ConfigError(f"no format is called {format!r}; there are {', '.join(FORMATS)}")
-    if out.exists() and not (out / SUMMARY).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists and is no converted data set; name another folder")
+    refuse_other_content(out, SUMMARY, "converted data set")
     files = [Path(source) for source in sources]
     targets = _targets([file for file in files if not _is_aliases(file, format)])
     convert_item = _converter(format, [file for file in files if _is_aliases(file, format)])

@@ -23,7 +23,7 @@ from exsearch.evaluation.significance import bootstrap_interval
 from exsearch.methods.base import Method
 from exsearch.records import Question, Trajectory
 from exsearch.retrievers.base import Retriever
-from exsearch.runs import in_chunks, write_atomic
+from exsearch.runs import in_chunks, make_folder, write_atomic
 from exsearch.trajectories import TRAJECTORIES_FILE, read_trajectories, to_lines
 
 CHUNK = 100
@@ -80,7 +80,7 @@ def evaluate(
     for question in questions:
         if not question.distinct_answers:
             raise DataError(f'question "{question.id}" has no answer to score by: leave it out')
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
 
     def work(asked: Sequence[Question]) -> tuple[Iterator[str], dict[str, Any]]:
         trajectories = rollout(

@@ -23,7 +23,7 @@ from exsearch.jobs.inputs import (
     question_file,
     solved_examples,
 )
-from exsearch.jobs.provenance import ENVIRONMENT_FILE, settle
+from exsearch.jobs.provenance import ENVIRONMENT_FILE, below, refuse_others, settle
 from exsearch.progress import Bars
 from exsearch.runs import committed, locked
 from exsearch.trajectories import TRAJECTORIES_FILE
@@ -59,7 +59,7 @@ def evaluate(
         The figures, as `evaluation.evaluate.evaluate` gives them.
 
     Raises:
-        RunError: the folder holds an evaluation with other settings.
+        RunError: the folder holds an evaluation with other settings, or something else.
         ExSearchError: whatever else stands in the way.
     """
     examples, bars = examples or ExampleSource(), bars or Bars()
@@ -80,12 +80,13 @@ def evaluate(
         and [examples.count, content_hash(question_file(examples.file))],
         **({} if chunk == CHUNK else {"chunk": chunk}),
     }
+    refuse_others(folder / JOB_FILE, settings, below(folder))
     with locked(folder):
         done = committed(folder / TRAJECTORIES_FILE)
-        settle(folder / JOB_FILE, settings, folder / ENVIRONMENT_FILE, begun=done is not None)
+        settle(folder / JOB_FILE, settings, folder / ENVIRONMENT_FILE, begun=bool(done))
         engine = open_engine(asking.model)
         shown = solved_examples(examples, inputs.retriever, engine, asking.method)
-        with bars.open("evaluate", len(inputs.questions), "question", done or 0) as bar:
+        with bars.open("evaluate", len(inputs.questions), "question", done) as bar:
             return evaluate_questions(
                 inputs.questions,
                 engine,

@@ -1,6 +1,7 @@
 """Provenance is what determines a job, and where it ran, written down beside what it made.
 
-It compares and refuses; it does not know what the settings mean.
+It compares and refuses: a job writes only where it began, or where nothing is. It does not know
+what the settings mean.
 """
 
 from __future__ import annotations
@@ -10,17 +11,62 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from exsearch.config import first_difference
 from exsearch.errors import RunError
-from exsearch.runs import write_atomic
+from exsearch.runs import make_folder, refuse_link, write_atomic
 
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_FILE = "environment.json"
+
+
+def refuse_others(file: Path, settings: Collection[str], places: Iterable[Path]) -> None:
+    """Make sure that a job writes only where it began, or where nothing is.
+
+    Args:
+        file: The file that holds what determines the job, if the job began here.
+        settings: What determines the job, or only the names of it.
+        places: All that may stand there already, `below` a folder for instance.
+
+    Raises:
+        RunError: something stands there and the job did not begin there, or it is a link.
+    """
+    try:
+        before = json.loads(file.read_text())
+        own = len(set(settings).intersection(before)) * 2 >= len(settings)
+    except OSError:
+        own = False
+    except (ValueError, TypeError):
+        raise RunError(
+            f"{file}: damaged, or not of this command; name another place with --out"
+        ) from None
+    for place in places:
+        if own:
+            refuse_link(place)
+        elif os.path.lexists(place):
+            raise RunError(
+                f"{place}: exists, and this command did not begin here; name a new place with --out"
+            )
+
+
+def below(folder: Path, *but: str) -> Iterator[Path]:
+    """The files and links below a folder, without hidden ones; what is no folder is itself one.
+
+    Args:
+        folder: The folder, which may be missing.
+        but: Paths in the folder that are passed over unless they are links, with what is in them.
+    """
+    if folder.exists() and not folder.is_dir():
+        yield folder
+    for path in folder.rglob("[!.]*"):
+        inner = path.relative_to(folder)
+        known = any(inner.is_relative_to(name) for name in but)
+        if path.is_symlink() or not (path.is_dir() or known):
+            yield path
 
 
 def settle(
@@ -41,9 +87,9 @@ def settle(
             file is damaged.
     """
     if not (file.exists() and begun):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
+        write_atomic(file, json.dumps(settings, indent=1))  # first: it says whose place this is
         write_atomic(environment_file, json.dumps(environment(), indent=1))
-        write_atomic(file, json.dumps(settings, indent=1))
         return
     try:
         before = json.loads(file.read_text())

@@ -16,10 +16,10 @@ from exsearch.data.questions import tell_unanswered
 from exsearch.engines import open_engine
 from exsearch.evaluation.metrics import exact_match
 from exsearch.jobs.inputs import Asking, open_inputs
-from exsearch.jobs.provenance import settle
+from exsearch.jobs.provenance import refuse_others, settle
 from exsearch.progress import Bars
 from exsearch.records import WeightedTrajectory
-from exsearch.runs import committed, locked
+from exsearch.runs import committed, companion, locked, refuse_other_file
 from exsearch.training.e_step import EStepConfig, sample_and_weigh
 from exsearch.trajectories import read_traces, trajectory_of
 
@@ -44,16 +44,19 @@ def rollout(
         The figures of `rollout_figures`, and how many samples `failed`.
 
     Raises:
-        RunError: the file was begun with other settings.
+        RunError: the file was begun with other settings, or not by this command.
         ExSearchError: whatever else stands in the way.
     """
     inputs = open_inputs(asking)
     settings = {**inputs.identity, "sampling": to_plain(config)}
+    refuse_other_file(file)
+    settings_file, environment_file = (
+        companion(file, f"{name}.json") for name in ("settings", "environment")
+    )
+    refuse_others(settings_file, settings, [settings_file, environment_file])
     with locked(file.parent, file.name):
         done = committed(file)
-        settings_file = file.with_suffix(".settings.json")
-        environment_file = file.with_suffix(".environment.json")
-        settle(settings_file, settings, environment_file, begun=done is not None)
+        settle(settings_file, settings, environment_file, begun=bool(done))
         so = "their trajectories get no weight, and nothing can be learned from them"
         tell_unanswered(inputs.questions, asking.questions, so)
         engine = open_engine(asking.model)
@@ -64,7 +67,7 @@ def rollout(
                 asking.model.engine,
             )
         total = len(inputs.questions) * config.samples
-        with (bars or Bars()).open("rollout", total, "trajectory", done or 0) as bar:
+        with (bars or Bars()).open("rollout", total, "trajectory", done) as bar:
             chunks = sample_and_weigh(
                 inputs.questions,
                 engine,

@@ -17,7 +17,7 @@ from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions, tell_unanswered
 from exsearch.engines import check_engine, open_engine
 from exsearch.errors import ConfigError, MissingExtraError
-from exsearch.jobs.provenance import ENVIRONMENT_FILE, settle
+from exsearch.jobs.provenance import ENVIRONMENT_FILE, below, refuse_others, settle
 from exsearch.jobs.teacher import open_teacher
 from exsearch.models.settings import RECIPE_FILE, resolve_model
 from exsearch.progress import Bars
@@ -73,6 +73,7 @@ def train(
     retriever = _named_retriever(recipe.retriever, base)
     if retriever:
         settings["index"] = retriever.identity()
+    refuse_others_in_run(folder)
     with locked(folder):
         begun = _has_results(folder)
         settle(folder / RECIPE_FILE, settings, folder / ENVIRONMENT_FILE, begun=begun)
@@ -125,6 +126,18 @@ def _check_hosts(
         asks = f"{file} sends questions to {host} ({name}){sent}"
         if host.lower() not in (h.lower() for h in hosts) and not confirm(f"{asks}. Go on?"):
             raise ConfigError(f"{asks}: if you know that host, name it: --allow-host {host}")
+
+
+def refuse_others_in_run(folder: Path) -> None:
+    """Make sure that a run writes only where it began, or where nothing is.
+
+    An index, test results and what a teacher has finished may be there before it begins.
+
+    Raises:
+        RunError: something else stands there, or a link.
+    """
+    places = below(folder, "index", "test", "warm_up/teacher.jsonl")
+    refuse_others(folder / RECIPE_FILE, ("recipe", "data_sha256"), places)
 
 
 def _data_files(data: DataConfig, base: Path) -> dict[str, list[Path]]:

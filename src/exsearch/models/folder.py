@@ -14,6 +14,8 @@ from typing import Any
 from safetensors import safe_open
 from transformers import AutoConfig, GenerationConfig
 
+from exsearch.runs import scratch_folder
+
 # What decides which tensors a model has.
 _SHAPE = (
     "model_type", "architectures", "vocab_size", "hidden_size", "intermediate_size", "head_dim",
@@ -37,10 +39,10 @@ def whole_model(folder: str, dtype: str) -> Iterator[str]:
     merged: Any = AutoPeftModelForCausalLM.from_pretrained(
         folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
     ).merge_and_unload()
-    with tempfile.TemporaryDirectory(prefix="exsearch-merged-") as whole:
+    with scratch_folder(Path(tempfile.gettempdir()) / "exsearch-merged") as whole:
         merged.save_pretrained(whole)
         del merged
-        yield whole
+        yield str(whole)
 
 
 def end_ids(folder: str) -> list[int]:

@@ -18,10 +18,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from exsearch import plugins
-from exsearch.errors import ConfigError, IndexDamagedError
+from exsearch.errors import IndexDamagedError
 from exsearch.records import Passage
 from exsearch.retrievers.base import Retriever, RetrieverKind
-from exsearch.runs import MANIFEST, verify_folder
+from exsearch.runs import read_steadily, refuse_other_content, verify_folder
 
 RETRIEVERS = {"bm25": "exsearch.retrievers.bm25:Bm25Retriever"}
 DEFAULT_KIND = "bm25"
@@ -42,7 +42,7 @@ def open_retriever(place: str | Path, *, cache: int = 100_000) -> Retriever:
         IndexDamagedError: no index is there, or a damaged one.
         ConfigError: no such kind of retriever.
     """
-    retriever = retriever_kind(_kind_at(place)).open(str(place))
+    retriever = read_steadily(Path(place), lambda: retriever_kind(_kind_at(place)).open(str(place)))
     if not cache:
         return retriever
     from exsearch.retrievers.cached import CachedRetriever
@@ -69,19 +69,8 @@ def build_index(
         DataError: passages that can't be indexed.
         ConfigError: no such kind, or `out` exists and is no index.
     """
-    refuse_other_content(out)
+    refuse_other_content(out, FACTS_FILE, "index")
     return retriever_kind(kind).build(passages, out, progress=progress)
-
-
-def refuse_other_content(out: Path) -> None:
-    """Make sure that an index may take the place of what stands at `out`.
-
-    Raises:
-        ConfigError: something else stands there.
-    """
-    ours = any((out / name).is_file() for name in (FACTS_FILE, MANIFEST))
-    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists and is no index; name another folder")
 
 
 def retriever_kind(name: str) -> RetrieverKind:

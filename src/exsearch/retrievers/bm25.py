@@ -15,12 +15,19 @@ from tqdm import tqdm
 
 from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
 from exsearch.records import Passage, refuse_text
-from exsearch.retrievers import FACTS_FILE, REMEDY, refuse_other_content
+from exsearch.retrievers import FACTS_FILE, REMEDY
 from exsearch.retrievers.analyser import Analyser
 from exsearch.retrievers.bm25_scores import WordTable, compute_scores
 from exsearch.retrievers.passages import PassageStore, write_passages
 from exsearch.retrievers.postings import Postings, save_postings
-from exsearch.runs import MANIFEST, new_folder, sha256_file, verify_folder
+from exsearch.runs import (
+    MANIFEST,
+    new_folder,
+    read_steadily,
+    refuse_other_content,
+    sha256_file,
+    verify_folder,
+)
 
 K1 = 1.2
 B = 0.75
@@ -66,7 +73,7 @@ def build_bm25(
     if not (k1 >= 0 and 0 <= b <= 1 and title_weight >= 0):
         given = f"k1={k1}, b={b}, title_weight={title_weight}"
         raise ConfigError(f"{given}: expected k1 >= 0, 0 <= b <= 1, title_weight >= 0")
-    refuse_other_content(out)
+    refuse_other_content(out, FACTS_FILE, "index")
     analyser = analyser or Analyser()
     disable = None if progress else True
     with new_folder(out) as folder:
@@ -121,6 +128,10 @@ class Bm25Retriever:
             IndexDamagedError: the folder or a file is missing or altered.
         """
         path = Path(path)
+        return read_steadily(path, lambda: cls._open(path, hashes))
+
+    @classmethod
+    def _open(cls, path: Path, hashes: bool | None) -> Bm25Retriever:
         if hashes is None:
             size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
             hashes = size < _HASHED_BYTES

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from exsearch.retrievers.arrays import scratch_array
+
 CHUNK_WORDS = 2_000_000  # worked on at a time; about 50 bytes each
 
 
@@ -107,8 +109,8 @@ def compute_scores(
         lengths = table.lengths()
         norms = k1 * (1 - b + b * lengths / lengths.mean())
         starts = np.concatenate([[0], np.cumsum(frequencies)])
-        data = np.memmap(folder / "data", np.float32, "w+", shape=(int(starts[-1]),))
-        indices = np.memmap(folder / "indices", np.int32, "w+", shape=data.shape)
+        data = scratch_array(folder / "data", np.float32, int(starts[-1]))
+        indices = scratch_array(folder / "indices", np.int32, int(starts[-1]))
         heads = starts[:-1].copy()  # where the next entry of each word goes
         for words, rows, counts in table.counts(bar):
             firsts = np.flatnonzero(np.diff(words, prepend=-1))

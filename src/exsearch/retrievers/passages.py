@@ -17,6 +17,8 @@ import numpy as np
 
 from exsearch.errors import DataError
 from exsearch.records import Passage
+from exsearch.retrievers.arrays import write_array
+from exsearch.runs import written
 
 _TEXTS = "passages.jsonl"
 _OFFSETS = "passages.offsets.npy"  # (passages + 1,) where each line begins; the last is the end
@@ -42,7 +44,7 @@ def write_passages(passages: Iterable[Passage], folder: Path) -> Iterator[Passag
         DataError: an id comes twice, or there is no passage.
     """
     offsets, hashes = array("q", [0]), array("Q")
-    with (folder / _TEXTS).open("wb") as file:
+    with written(folder / _TEXTS) as file:
         for passage in passages:
             fields = {"id": passage.id, "title": passage.title, "text": passage.text}
             line = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
@@ -54,9 +56,9 @@ def write_passages(passages: Iterable[Passage], folder: Path) -> Iterator[Passag
         raise DataError("the corpus is empty: no passage to index")
     ids = np.frombuffer(hashes, dtype=np.uint64)
     numbers = np.argsort(ids, kind="stable")
-    np.save(folder / _OFFSETS, np.frombuffer(offsets, dtype=np.int64), allow_pickle=False)
-    np.save(folder / _IDS, ids[numbers], allow_pickle=False)
-    np.save(folder / _NUMBERS, numbers.astype(np.int64), allow_pickle=False)
+    write_array(folder / _OFFSETS, np.frombuffer(offsets, dtype=np.int64))
+    write_array(folder / _IDS, ids[numbers])
+    write_array(folder / _NUMBERS, numbers.astype(np.int64))
     _check_distinct(PassageStore(folder))
 
 

@@ -15,6 +15,14 @@ from typing import Any
 import bm25s
 import numpy as np
 
+from exsearch.retrievers.arrays import write_array
+
+_ARRAYS = {
+    "data": "data.csc.index.npy",
+    "indices": "indices.csc.index.npy",
+    "indptr": "indptr.csc.index.npy",
+}
+
 
 def save_postings(
     folder: Path, vocab: dict[str, int], scores: Mapping[str, Any], k1: float, b: float
@@ -29,8 +37,13 @@ def save_postings(
         b: The parameter b that the scores were made with.
     """
     index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy", csc_backend="numpy")
-    index.scores, index.vocab_dict, index.nonoccurrence_array = dict(scores), vocab, None
+    none = np.empty(0, np.int32)  # bm25s writes the small files; its own arrays would go unchecked
+    index.scores = {**scores, "data": none, "indices": none, "indptr": none}
+    index.vocab_dict, index.nonoccurrence_array = vocab, None
     index.save(folder, show_progress=False)
+    for name, file in _ARRAYS.items():
+        write_array(folder / file, scores[name])
+    Postings(folder)  # what can't be opened never gets a manifest
 
 
 class Postings:
@@ -48,9 +61,9 @@ class Postings:
 
     def __init__(self, folder: Path):
         # The postings of word w are those from starts[w] up to starts[w + 1], by passage number.
-        self._scores = _map(folder / "data.csc.index.npy")  # (postings,)
-        self._passages = _map(folder / "indices.csc.index.npy")  # (postings,)
-        self._starts = _map(folder / "indptr.csc.index.npy")  # (words + 1,)
+        self._scores = _map(folder / _ARRAYS["data"])  # (postings,)
+        self._passages = _map(folder / _ARRAYS["indices"])  # (postings,)
+        self._starts = _map(folder / _ARRAYS["indptr"])  # (words + 1,)
         self._vocab = json.loads((folder / "vocab.index.json").read_bytes())
         self.passages: int = json.loads((folder / "params.index.json").read_bytes())["num_docs"]
         sizes = {len(self._scores), len(self._passages), int(self._starts[-1])}

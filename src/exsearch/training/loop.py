@@ -112,7 +112,9 @@ class Loop:
         """
         finished = self.run_folder.best
         if finished.exists():  # models that were not kept must not be trained again
-            return json.loads(finished.read_text())
+            result = json.loads(finished.read_text())
+            self._remove_others(result["stage"])  # an earlier process may have been killed at it
+            return result
         warms_up = bool(self.recipe.warm_up.examples or self.recipe.warm_up.file)
         if (warms_up or self.recipe.gem.iterations) and not self.run_folder.has_learned:
             config = self.recipe.warm_up if warms_up else self.recipe.m_step
@@ -245,7 +247,7 @@ class Loop:
                 on_event=counting_ends(bar.update),
             )
         items = WeightedFile(file)
-        totals = {k: round(sum(c[k] for c in chunks), 3) for k in chunks[0] if k != "bytes"}
+        totals = {k: round(sum(c[k] for c in chunks), 3) for k in chunks[0]}
         figures = e_step_figures(items, corrected=config.proposal_correction)
         self.journal.log(name, event, **figures, **totals)
         return items
@@ -342,14 +344,22 @@ class Loop:
         }
         # First: a finished run never trains again the models that are then deleted.
         write_atomic(self.run_folder.best, json.dumps(result, indent=1))
-        if not self.recipe.gem.keep_models:
-            kept = {self._stage(name).model for name in (best, stages[-1])}
-            kept |= {base for model in kept if (base := adapter_base(model))}
-            kept = {model.resolve() for model in kept}
-            for model in (self._stage(name).model for name in stages):
-                if model.resolve() not in kept:
-                    shutil.rmtree(model, ignore_errors=True)
+        self._remove_others(best)
         return result
+
+    def _remove_others(self, best: str) -> None:
+        """Delete the models of a finished run, unless the recipe keeps all: best and last stay."""
+        if self.recipe.gem.keep_models:
+            return
+        names = [iteration_name(i) for i in range(1, self.recipe.gem.iterations + 1)]
+        models = [self.run_folder.folder / name / "model" for name in (WARM_UP, *names)]
+        models = [model for model in models if model.is_dir()]
+        kept = {self.run_folder.folder / best / "model", *models[-1:]}
+        kept |= {base for model in kept if (base := adapter_base(model))}
+        kept = {model.resolve() for model in kept}
+        for model in models:
+            if model.resolve() not in kept:
+                shutil.rmtree(model, ignore_errors=True)
 
     def _stage(self, name: str) -> Stage:
         return self.run_folder.stage(name)

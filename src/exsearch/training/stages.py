@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from exsearch.models.settings import BEST_FILE
-from exsearch.runs import is_complete
+from exsearch.runs import is_complete, make_folder
 from exsearch.trajectories import TRAJECTORIES_FILE
 
 METRICS_FILE = "metrics.jsonl"
@@ -44,7 +44,7 @@ class Stage:
     """
 
     def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.trajectories = folder / TRAJECTORIES_FILE
         self.taught = folder / "teacher.jsonl"
         self.probe = folder / "probe.jsonl"
