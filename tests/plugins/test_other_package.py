@@ -82,7 +82,7 @@ def index(run: Callable[..., Any], files: Path) -> Path:
     """The corpus, indexed by the other package's kind."""
     out = files / "index"
     made = run("index", files / "corpus.jsonl", "--kind", "memory", "--out", out)
-    assert made == {"index": str(out), "passages": 5}
+    assert made == {"index": str(out), "passages": 5, "left_out": 0}
     return out
 
 

@@ -42,15 +42,17 @@ Examples:
 def index(corpus: tuple[Path, ...], out: Path, kind: str, as_json: bool, bars: Bars) -> None:
     """Index a corpus for searching.
 
-    A corpus is .jsonl or .jsonl.gz files of {"id", "title", "text"}, or folders of .txt and .md
-    files.
+    A corpus is .jsonl, .csv or .tsv files of {"id", "title", "text"}, also as .gz, or folders of
+    .txt, .md, .markdown and .rst files.
     """
     from exsearch.data.corpus import read_corpus
     from exsearch.retrievers import build_index
+    from exsearch.retrievers.base import Indexable
 
-    passages = build_index(read_corpus(corpus), out, kind=kind, progress=bars.shown)
+    read = Indexable(read_corpus(corpus))
+    passages = build_index(read, out, kind=kind, progress=bars.shown)
     said = f"{passages} passages are indexed in {out}"
-    tell(as_json, {"index": out, "passages": passages}, said)
+    tell(as_json, {"index": out, "passages": passages, "left_out": read.left_out}, said)
 
 
 @click.group()

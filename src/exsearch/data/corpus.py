@@ -1,32 +1,45 @@
-"""A corpus is the passages that can be found, read one at a time from JSON lines or text files.
+"""A corpus is the passages that can be found, read one at a time from JSON lines, tables or texts.
 
 Nothing is held in memory but the ids. It does not index them (`retrievers/` does).
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from exsearch.data.json_lines import SUFFIXES, Fields, check_exists, clean, read_objects
+from exsearch.data.tables import TABLE_SUFFIXES, read_table
 from exsearch.errors import DataError
 from exsearch.records import Passage
 
-TEXT_SUFFIXES = (".txt", ".md")
+logger = logging.getLogger(__name__)
+
+TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst")
 PASSAGE_WORDS = 100
 
 _PARAGRAPH_END = re.compile(r"\n\s*\n")
 _SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[\"'(\[]?[^\W_a-z])")
-_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
+_UNDERLINED = re.compile(r"^(\S.*)\n([^\w\s])\2{2,}[ \t]*$", re.MULTILINE)
+_FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
+_QUOTED_TITLE = re.compile(r'"([^\n]*)"\n(.*)', re.DOTALL)  # how FlashRAG's `contents` begin
+_NAMED = 3  # of the files that are passed over
 
 
 def read_corpus(sources: Sequence[Path | str]) -> Iterator[Passage]:
     r"""Stream the passages of files and folders, in their order.
 
-    A `.jsonl` or `.jsonl.gz` file has lines of `{"id", "text"}` (or `contents` for `text`) with an
-    optional `title`. A folder is searched for `.txt` and `.md` files, sorted by path; each is cut
-    into passages of about 100 words with the id `relative/path.md#n`, n from 1.
+    A `.jsonl` file has lines of `{"id", "text"}` (or `_id`, and `contents` for `text`) with an
+    optional `title`; a `.csv` or `.tsv` file has these names in its first line. All may be `.gz`.
+    A folder is searched for texts (`TEXT_SUFFIXES`), sorted by path; a warning names what else is
+    there. Each text is cut into passages of about 100 words with the id `relative/path.md#n`, n
+    from 1; folders stand before the path where two sources have the same one. Passages come as
+    they are, also blank ones; those are left out when an index is built.
 
     Args:
         sources: Files and folders; a single one may be given as it is.
@@ -35,59 +48,90 @@ def read_corpus(sources: Sequence[Path | str]) -> Iterator[Passage]:
         DataError: a source is missing or of another type, a line has no id or text, an id comes
             twice, or there is no passage at all.
     """
-    if isinstance(sources, Path | str):
-        sources = [sources]
+    places = list(map(Path, [sources] if isinstance(sources, Path | str) else sources))
+    texts = {place: _texts(place) for place in places}
+    names = _names(texts)
     seen: set[str] = set()
-    for source in map(Path, sources):
-        for passage, line in _read_source(source):
+    for source in places:
+        for passage, line in _read_source(source, {file: names[file] for file in texts[source]}):
             if passage.id in seen:
                 message = f'the id "{passage.id}" came before; each passage needs an id of its own'
                 raise DataError(message, file=source, line=line)
             seen.add(passage.id)
             yield passage
     if not seen:
-        names = ", ".join(str(source) for source in sources) or "no source given"
-        raise DataError(f"the corpus is empty ({names}): no passage to index")
+        given = ", ".join(map(str, places)) or "no source given"
+        raise DataError(f"the corpus is empty ({given}): no passage to index")
 
 
-def _read_source(source: Path) -> Iterator[tuple[Passage, int | None]]:
+def _read_source(source: Path, texts: dict[Path, str]) -> Iterator[tuple[Passage, int | None]]:
     """The passages of one source, each with its line; None where a source has no lines."""
-    check_exists(source, "corpus")
-    if source.is_dir():
-        for file in _text_files(source):
-            name = file.relative_to(source).as_posix()
-            yield from ((passage, None) for passage in _read_text_file(file, name))
-    elif source.name.endswith(SUFFIXES):
-        for number, values in read_objects(source, "corpus"):
+    for file, name in texts.items():
+        yield from ((passage, None) for passage in _read_text_file(file, name))
+    if not texts:
+        table = source.name.endswith(TABLE_SUFFIXES)
+        items = read_table(source, "corpus", "text") if table else read_objects(source, "corpus")
+        for number, values in items:
             yield _passage(Fields(values, source, number)), number
-    elif source.suffix.lower() in TEXT_SUFFIXES:
-        yield from ((passage, None) for passage in _read_text_file(source, source.name))
-    else:
-        known = ", ".join(SUFFIXES + TEXT_SUFFIXES)
-        raise DataError(f"unknown type of corpus, expected {known} or a folder", file=source)
 
 
 def _passage(fields: Fields) -> Passage:
     name = "contents" if "text" not in fields.values and "contents" in fields.values else "text"
     title = fields.optional_text("title") or ""
-    return Passage(id=fields.id(), title=title, text=fields.text(name))
+    blank = name in fields.values and fields.values[name] is None
+    text = "" if blank else fields.text(name, blank=True)
+    if name == "contents" and not title and (quoted := _QUOTED_TITLE.fullmatch(text)):
+        title, text = quoted.groups()
+    return Passage(id=fields.id(), title=title, text=text)
 
 
-def _text_files(folder: Path) -> list[Path]:
-    """The text files below a folder, hidden ones left out, in an order that no machine changes."""
-    files = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in TEXT_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    if not files:
-        message = f"no {' or '.join(TEXT_SUFFIXES)} file in this folder"
-        if any(folder.glob("*.jsonl*")):
-            message += "; name its .jsonl file itself"
-        raise DataError(message, file=folder)
-    return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+def _texts(source: Path) -> list[Path]:
+    """The text files of a source, hidden ones left out, in an order that no machine changes."""
+    check_exists(source, "corpus")
+    if not source.is_dir():
+        if source.suffix.lower() in TEXT_SUFFIXES:
+            return [source]
+        if source.name.endswith(SUFFIXES + TABLE_SUFFIXES):
+            return []
+        known = ", ".join(SUFFIXES + TABLE_SUFFIXES + TEXT_SUFFIXES)
+        raise DataError(f"unknown type of corpus, expected {known} or a folder", file=source)
+    texts: list[Path] = []
+    others: list[str] = []
+    for path in sorted(source.rglob("*"), key=lambda path: path.relative_to(source).as_posix()):
+        inner = path.relative_to(source)
+        if any(part.startswith(".") for part in inner.parts) or not path.is_file():
+            continue
+        if path.suffix.lower() in TEXT_SUFFIXES:
+            texts.append(path)
+        else:
+            others.append(inner.as_posix())
+    more = ", …" if len(others) > _NAMED else ""
+    names = f"{len(others)} of other types: {', '.join(others[:_NAMED])}{more}"
+    known = ", ".join(TEXT_SUFFIXES)
+    if not texts:
+        there = f" ({names}); name a file of passages itself" if others else ""
+        raise DataError(f"no {known} file in this folder{there}", file=source)
+    if others:
+        logger.warning("%s: only %s are read from a folder, passed over %s", source, known, names)
+    return texts
+
+
+def _names(texts: dict[Path, list[Path]]) -> dict[Path, str]:
+    """The name of each file: its path in its source, with folders before it where two are alike."""
+    parts = {f: Path(os.path.abspath(f)).parts for files in texts.values() for f in files}
+    length = {
+        file: max(1, len(file.relative_to(source).parts))
+        for source, files in texts.items()
+        for file in files
+    }
+    while True:
+        names = {file: "/".join(parts[file][-n:]) for file, n in length.items()}
+        times = Counter(names.values())
+        alike = [f for f, name in names.items() if times[name] > 1 and length[f] < len(parts[f])]
+        if not alike:
+            return names
+        for file in alike:
+            length[file] += 1
 
 
 def _read_text_file(file: Path, name: str) -> Iterator[Passage]:
@@ -98,10 +142,19 @@ def _read_text_file(file: Path, name: str) -> Iterator[Passage]:
         raise DataError(message, file=file) from error
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror or error}", file=file) from error
-    heading = _HEADING.search(text) if file.suffix.lower() == ".md" else None
-    title = heading.group(1) if heading else file.stem
+    title = _heading(text, file.suffix.lower()) or file.stem
     for number, piece in enumerate(split_text(text), start=1):
         yield Passage(id=f"{clean(name)}#{number}", title=title, text=piece)
+
+
+def _heading(text: str, suffix: str) -> str | None:
+    """The first heading of a text in Markdown or reStructuredText; None where it has none."""
+    text = text.replace("\r\n", "\n")
+    if suffix == ".rst":
+        found = _UNDERLINED.search(text)
+    else:
+        found = _HEADING.search(_FENCED.sub("", text)) if suffix != ".txt" else None
+    return found[1].strip() if found else None
 
 
 def split_text(text: str, words: int = PASSAGE_WORDS) -> Iterator[str]:

@@ -13,6 +13,7 @@ Glossary:
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,8 +21,10 @@ from pathlib import Path
 from exsearch import plugins
 from exsearch.errors import IndexDamagedError
 from exsearch.records import Passage
-from exsearch.retrievers.base import Retriever, RetrieverKind
+from exsearch.retrievers.base import Indexable, Retriever, RetrieverKind
 from exsearch.runs import read_steadily, refuse_other_content, verify_folder
+
+logger = logging.getLogger(__name__)
 
 RETRIEVERS = {"bm25": "exsearch.retrievers.bm25:Bm25Retriever"}
 DEFAULT_KIND = "bm25"
@@ -60,7 +63,7 @@ def build_index(
     """Index passages into a folder that `open_retriever` opens, and return their number.
 
     Args:
-        passages: The corpus; it is read once.
+        passages: The corpus; it is read once. Blank passages are left out, with a warning.
         out: The folder, which is written whole or not at all.
         kind: The name of the kind of retriever, such as `bm25`.
         progress: Whether a terminal shows a progress bar.
@@ -70,7 +73,11 @@ def build_index(
         ConfigError: no such kind, or `out` exists and is no index.
     """
     refuse_other_content(out, FACTS_FILE, "index")
-    return retriever_kind(kind).build(passages, out, progress=progress)
+    passages = passages if isinstance(passages, Indexable) else Indexable(passages)
+    count = retriever_kind(kind).build(passages, out, progress=progress)
+    if passages.left_out:
+        logger.warning("%s: %d blank passages are left out", out, passages.left_out)
+    return count
 
 
 def retriever_kind(name: str) -> RetrieverKind:

@@ -5,7 +5,7 @@ These are protocols: any object with these methods will do. They do not say how 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -48,6 +48,28 @@ class Retriever(Protocol):
         so it holds no path and no time.
         """
         ...
+
+
+class Indexable:
+    """The passages of a corpus that can be found: blank ones are left out and counted.
+
+    Args:
+        passages: The passages; they are read once, when this is.
+
+    Attributes:
+        left_out: The number of passages left out so far.
+    """
+
+    def __init__(self, passages: Iterable[Passage]):
+        self.left_out = 0
+        self._passages = passages
+
+    def __iter__(self) -> Iterator[Passage]:
+        for passage in self._passages:
+            if passage.title.strip() or passage.text.strip():
+                yield passage
+            else:
+                self.left_out += 1
 
 
 class RetrieverKind(Protocol):

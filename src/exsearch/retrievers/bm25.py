@@ -17,6 +17,7 @@ from exsearch.errors import ConfigError, DataError, IndexDamagedError, Retriever
 from exsearch.records import Passage, refuse_text
 from exsearch.retrievers import FACTS_FILE, REMEDY
 from exsearch.retrievers.analyser import Analyser
+from exsearch.retrievers.base import Indexable
 from exsearch.retrievers.bm25_scores import WordTable, compute_scores
 from exsearch.retrievers.passages import PassageStore, write_passages
 from exsearch.retrievers.postings import Postings, save_postings
@@ -56,7 +57,8 @@ def build_bm25(
     passage, and a fixed 100 MB. `bm25_scores.compute_scores` has the formula.
 
     Args:
-        passages: The corpus; it is read once.
+        passages: The corpus; it is read once. Blank passages are left out; `retriever.json` says
+            how many.
         out: The folder to write.
         analyser: Turns texts into words; None takes an `Analyser` with its default settings.
         k1: How slowly further occurrences of a word in a passage add less, 0 or more.
@@ -74,6 +76,7 @@ def build_bm25(
         given = f"k1={k1}, b={b}, title_weight={title_weight}"
         raise ConfigError(f"{given}: expected k1 >= 0, 0 <= b <= 1, title_weight >= 0")
     refuse_other_content(out, FACTS_FILE, "index")
+    passages = passages if isinstance(passages, Indexable) else Indexable(passages)
     analyser = analyser or Analyser()
     disable = None if progress else True
     with new_folder(out) as folder:
@@ -90,6 +93,7 @@ def build_bm25(
             scores = compute_scores(words, k1, b, Path(scratch), disable_progress=disable)
             save_postings(folder / _SCORES, words.vocab, scores, k1, b)
         facts = {"kind": "bm25", "version": _VERSION, "passages": len(words)}
+        facts["left_out"] = passages.left_out
         facts |= {"title_weight": title_weight, "analyser": analyser.settings()}
         (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         return len(words)
