@@ -46,6 +46,7 @@ TORCH = {
     "exsearch.models.attention",
     "exsearch.models.folder",
     "exsearch.models.linear",
+    "exsearch.models.loading",
     "exsearch.training.checkpoint",
     "exsearch.training.drill",
     "exsearch.training.loop",

@@ -257,3 +257,26 @@ def test_an_added_token_of_one_character_is_ordinary_text(tiny):
     hf.add_tokens(["~"])
     chat = HuggingFaceChat(hf)
     assert chat.decode(chat.encode("x~ y")) == "x~ y"
+
+
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}"
+
+
+def test_a_template_that_does_not_end_is_broken_off(tiny, monkeypatch):
+    monkeypatch.setattr("exsearch.engines.chat.TEMPLATE_SECONDS", 0.1)
+    with pytest.raises(ModelError, match=r"template failed .* did not end within 0\.1 seconds"):
+        HuggingFaceChat(with_template(tiny, ENDLESS))
+    monkeypatch.undo()
+    HuggingFaceChat(tiny).encode_chat([user("the next one is rendered as ever")])
+    late = tiny.chat_template + "{% if 'loop' in messages[0].content %}" + ENDLESS + "{% endif %}"
+    chat = HuggingFaceChat(with_template(tiny, late))
+    monkeypatch.setattr("exsearch.engines.chat.TEMPLATE_SECONDS", 0.1)
+    with pytest.raises(ModelError, match="did not end"):
+        chat.encode_chat([user("loop")])
+
+
+@pytest.mark.parametrize("template", ["{{ 10**10**10 }}", {"default": "{{ 2 ** 9**9 }}"}])
+def test_a_template_that_no_deadline_can_end_is_refused(tiny, template):
+    with pytest.raises(ModelError, match=r"raises to a power \(\*\*\)"):
+        HuggingFaceChat(with_template(tiny, template))
+    HuggingFaceChat(with_template(tiny, "{{ '**' }}" + tiny.chat_template + "**"))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from exsearch.engines.base import Message
+from exsearch.engines.deadline import refuse_powers, within
 from exsearch.errors import ModelError
 
 # For tokenizers without a template: a line for the role, then the turn. (A line break that follows
@@ -21,6 +22,7 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'Assistant:\n' }}{% endif %}"
 )
 _PROBE = "\u2581probe\u2581"
+TEMPLATE_SECONDS = 5.0  # a template is a stranger's program; a sound one takes a millisecond
 
 
 class HuggingFaceChat:
@@ -53,6 +55,7 @@ class HuggingFaceChat:
         self._system = system_prompt
         self._kwargs = {"enable_thinking": False, **(template_kwargs or {})}
         self._template = None if tokenizer.chat_template else self._plain_template()
+        refuse_powers(tokenizer.chat_template)
         added = tokenizer.added_tokens_decoder
         # Added tokens that no template marks as special (<tool_call>) count: text could forge them.
         # One of a single character can't be broken up, and controls nothing.
@@ -102,7 +105,9 @@ class HuggingFaceChat:
     def _render(self, messages: list[Message], generation: bool) -> str:
         system = [] if self._system is None else [{"role": "system", "content": self._system}]
         try:
-            return self.hf.apply_chat_template(
+            return within(
+                TEMPLATE_SECONDS,
+                self.hf.apply_chat_template,
                 [*system, *messages],
                 chat_template=self._template,
                 add_generation_prompt=generation,

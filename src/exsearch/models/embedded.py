@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
-from typing import Any
 
 from exsearch.errors import MissingExtraError, ModelError
 from exsearch.runs import is_complete, new_folder
@@ -53,14 +52,15 @@ def _gguf_file() -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     try:
         import gguf as _gguf  # noqa: F401  # transformers needs it, and says so less clearly
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+        from transformers import GgufConfig
+
+        from exsearch.models.loading import load_model, load_tokenizer
     except ImportError as error:
         raise MissingExtraError("converting the embedded model", "local", str(error)) from None
     options = {"gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, **options, dtype="float32", quantization_config=GgufConfig(dequantize=True)
-    )
+    tokenizer = load_tokenizer(gguf.parent, **options)
+    plain = GgufConfig(dequantize=True)
+    model = load_model(gguf.parent, "float32", **options, quantization_config=plain)
     # The weights are plain float32 now; without this they would be saved as "quantised".
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config

@@ -1,4 +1,4 @@
-"""A model folder is read before an engine loads it: adapters are merged, what can't be is refused.
+"""A model folder is made ready for an engine that loads it itself; what it must not is refused.
 
 Hugging Face ids stand for folders here, too. It loads no model to run it.
 """
@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from transformers import AutoConfig, GenerationConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
+from transformers.utils.peft_utils import find_adapter_config_file
 
+from exsearch.models.loading import load_config, load_model
 from exsearch.runs import scratch_folder
 
 # What decides which tensors a model has.
@@ -30,15 +31,16 @@ def whole_model(folder: str, dtype: str) -> Iterator[str]:
     Args:
         folder: A model folder, or a Hugging Face id.
         dtype: The type of the merged weights, such as `bfloat16`.
+
+    Raises:
+        ModelError: it can't be loaded, or its tensors are not those that its config asks for.
     """
-    if not (Path(folder) / "adapter_config.json").is_file():
+    if not find_adapter_config_file(folder):
+        if type(load_config(folder)) in MODEL_FOR_CAUSAL_LM_MAPPING:  # others the engine checks
+            load_model(folder, dtype, device_map="meta")  # the names and shapes alone
         yield folder
         return
-    from peft import AutoPeftModelForCausalLM
-
-    merged: Any = AutoPeftModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    ).merge_and_unload()
+    merged = load_model(folder, dtype)
     with scratch_folder(Path(tempfile.gettempdir()) / "exsearch-merged") as whole:
         merged.save_pretrained(whole)
         del merged
@@ -50,14 +52,14 @@ def end_ids(folder: str) -> list[int]:
     try:
         config = GenerationConfig.from_pretrained(folder)
     except OSError:
-        config = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder))
+        config = GenerationConfig.from_model_config(load_config(folder))
     ends = config.eos_token_id
     return [ends] if isinstance(ends, int) else list(ends or ())
 
 
 def shape_of(folder: str) -> dict[str, Any]:
     """The settings that decide which tensors a checkpoint has; for `check_weights`."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = load_config(folder)
     return {name: getattr(config, name, None) for name in _SHAPE}
 
 
@@ -65,20 +67,12 @@ def check_weights(folder: str, shape: Mapping[str, Any]) -> None:
     """Refuse weights that would fail halfway through: by then the old ones are gone.
 
     Args:
-        folder: A model folder, or a Hugging Face id.
+        folder: What `whole_model` gave.
         shape: The `shape_of` the model that takes the weights over.
 
     Raises:
-        ValueError: another architecture, no weights, or a damaged file.
+        ValueError: another architecture.
     """
     for name, value in shape_of(folder).items():
         if value != shape[name]:
             raise ValueError(f"another architecture ({name} {value}, not {shape[name]})")
-    if not Path(folder).is_dir():  # a Hugging Face id
-        return
-    files = sorted(Path(folder).glob("*.safetensors"))
-    if not files:
-        raise ValueError("no *.safetensors in it")
-    for file in files:
-        with safe_open(file, framework="pt"):  # compares the file's size with its header
-            pass

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from exsearch.errors import ModelError
+from exsearch.models.loading import load_adapter, load_model, load_tokenizer
 from exsearch.models.settings import ModelSettings, write_model_settings
 from exsearch.runs import is_complete, new_folder, verify_folder
 from exsearch.training.recipe import MStepConfig
@@ -41,18 +41,12 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
     """
     if is_complete(Path(folder)):
         verify_folder(Path(folder), remedy="delete it, and what it holds is made anew")
-    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
-    base_name = adapter_base(Path(folder))
-    if base_name:
+    if adapter_base(Path(folder)):
         _check_adapter(Path(folder), config)
-        from peft import PeftModel
-
-        base: Any = AutoModelForCausalLM.from_pretrained(str(base_name), **options)
-        return PeftModel.from_pretrained(base.to(device), str(folder), is_trainable=True)
+        return load_adapter(folder, torch.float32, trainable=True).to(device)
     if Path(folder).is_dir():  # an adapter remembers its base by this name
         folder = Path(folder).resolve()
-    model: Any = AutoModelForCausalLM.from_pretrained(str(folder), **options)
-    model.to(device)
+    model = load_model(folder, torch.float32).to(device)
     if not config.lora_rank:
         return model
     from peft import LoraConfig, get_peft_model
@@ -118,7 +112,7 @@ def save_model(
 
 def _save_model(model: Any, tokenizer_folder: str | Path, out: Path) -> None:
     model.save_pretrained(out)
-    AutoTokenizer.from_pretrained(str(tokenizer_folder)).save_pretrained(out)
+    load_tokenizer(tokenizer_folder).save_pretrained(out)
 
 
 def save_training(

@@ -278,9 +278,9 @@ def check_refused_weights(engine, folder, tmp_path):
     (wide / "config.json").write_text(config.replace('"hidden_size": 576', '"hidden_size": 1152'))
     for place, message in (
         (tmp_path / "empty", "can't load"),
-        (bare, r"no \*\.safetensors"),
+        (bare, "no file named model.safetensors"),
         (torn, "can't load"),
-        (wide, r"another architecture \(hidden_size 1152, not 576\)"),
+        (wide, "tensors of another shape"),
     ):
         with pytest.raises(ModelError, match=message) as caught:
             engine.load_weights(place)

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from exsearch.engines.base import Generation, Request, Sampling, Session, TooLongError
 from exsearch.engines.chat import HuggingFaceChat
@@ -24,6 +22,7 @@ from exsearch.engines.local.scoring import tail_log_probs
 from exsearch.errors import EngineError, ModelError
 from exsearch.models.attention import check_packable, packed_attention
 from exsearch.models.linear import PackedWeights
+from exsearch.models.loading import load_model, load_tokenizer, loading
 from exsearch.models.settings import resolve_model
 
 
@@ -74,8 +73,7 @@ class TransformersEngine:
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         self.load_weights(self.folder)
         check_packable(self.model)
-        with _loading(self.folder):
-            hf_tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        hf_tokenizer = load_tokenizer(self.folder)
         self.tokenizer = HuggingFaceChat(hf_tokenizer, template_kwargs, system_prompt)
         self.rows = batch_size
         self.token_budget = token_budget or (32768 if self.device.type == "cuda" else 2048)
@@ -102,8 +100,8 @@ class TransformersEngine:
         Raises:
             ModelError: it can't be loaded; the weights are then those from before.
         """
-        with _loading(str(folder)):
-            self.model = _load_model(str(folder), self.dtype).to(self.device).eval()
+        with loading(folder):
+            self.model = load_model(folder, self.dtype).to(self.device).eval()
         self._packed = PackedWeights(self.model)
         self._cached_weights = None  # the cache holds what other weights computed
 
@@ -266,26 +264,3 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
-
-
-@contextlib.contextmanager
-def _loading(folder: str) -> Iterator[None]:
-    """One line for whatever transformers, PEFT or safetensors raise on a model they can't load."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(
-            f"can't load the model {folder!r}: {reason}; --model takes smollm2-135m, a "
-            "Hugging Face id, a model folder or a finished run"
-        ) from error
-
-
-def _load_model(folder: str, dtype: torch.dtype) -> Any:
-    """A causal language model, or a base model with its PEFT adapter; safetensors only, no code."""
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
-    if (Path(folder) / "adapter_config.json").is_file():
-        from peft import AutoPeftModelForCausalLM
-
-        return AutoPeftModelForCausalLM.from_pretrained(folder, **options).merge_and_unload()
-    return AutoModelForCausalLM.from_pretrained(folder, **options)

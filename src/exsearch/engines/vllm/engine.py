@@ -18,14 +18,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from transformers import AutoTokenizer
 
 from exsearch.engines.base import Generation, Request, Sampling, TooLongError
 from exsearch.engines.chat import HuggingFaceChat
 from exsearch.engines.config import ModelConfig
 from exsearch.engines.session import InTurns
-from exsearch.errors import ConfigError, EngineError, MissingExtraError, ModelError
+from exsearch.errors import (
+    ConfigError,
+    EngineError,
+    ExSearchError,
+    MissingExtraError,
+    ModelError,
+)
 from exsearch.models.folder import check_weights, end_ids, shape_of, whole_model
+from exsearch.models.loading import load_tokenizer
 from exsearch.models.settings import resolve_model
 
 # What vLLM reads from the environment; a user's own settings stay.
@@ -103,9 +109,8 @@ class VllmEngine(InTurns):
         }
         self._dtype = str(arguments["dtype"])
         with _loading(str(folder)), whole_model(str(folder), self._dtype) as whole:
-            self.tokenizer = HuggingFaceChat(
-                AutoTokenizer.from_pretrained(str(folder)), template_kwargs, system_prompt
-            )
+            hf_tokenizer = load_tokenizer(folder)
+            self.tokenizer = HuggingFaceChat(hf_tokenizer, template_kwargs, system_prompt)
             self.stop_ids = {self.tokenizer.end_id, *end_ids(whole)}
             self._shape = shape_of(whole)
             self._llm = self._vllm.LLM(model=whole, **arguments)
@@ -284,13 +289,11 @@ def _checked(options: Mapping[str, Any], own: Mapping[str, Any], vllm: Any) -> M
 
 @contextlib.contextmanager
 def _loading(folder: str) -> Iterator[None]:
-    """One line for whatever vLLM, transformers or PEFT raise on a model they can't load."""
+    """One line for whatever vLLM or transformers raise on a model they can't load."""
     try:
         yield
-    except ModelError:
+    except ExSearchError:
         raise
-    except ImportError as error:  # peft, for an adapter
-        raise MissingExtraError("loading an adapter", "local", str(error)) from None
     except Exception as error:
         raise ModelError(f"vLLM can't load the model {folder!r}: {_first_line(error)}") from error
 

@@ -1,0 +1,168 @@
+"""A model's tokenizer, weights and adapter are loaded here alone, and nothing of a stranger's runs.
+
+No code that comes with a model is run, no pickle is read, no kernel is fetched, and each tensor
+comes from the model's own files: none is made up. It does not know what the model is used for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.hub import cached_file
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from exsearch.errors import ExSearchError, MissingExtraError, ModelError
+
+_ADAPTER = "adapter_model.safetensors"
+_TRUST = {"trust_remote_code": False}
+
+
+@contextlib.contextmanager
+def loading(folder: str | Path) -> Iterator[None]:
+    """One line for whatever the libraries raise on a model that they can't load.
+
+    Raises:
+        ModelError: the block raised anything but an error of our own.
+    """
+    try:
+        yield
+    except ExSearchError:
+        raise
+    except Exception as error:
+        said = str(error)
+        reason = textwrap.shorten(said if " " in said else repr(error), 300, placeholder=" …")
+        raise ModelError(
+            f"can't load the model {str(folder)!r}: {reason}; --model takes smollm2-135m, a "
+            "Hugging Face id, a model folder or a finished run"
+        ) from error
+
+
+def load_tokenizer(folder: str | Path, **options: Any) -> Any:
+    """The transformers tokenizer of a model folder or a Hugging Face id.
+
+    Args:
+        folder: The folder or id.
+        options: More arguments of `AutoTokenizer.from_pretrained`.
+
+    Raises:
+        ModelError: it can't be loaded, or needs code that comes with it.
+    """
+    with loading(folder):
+        return AutoTokenizer.from_pretrained(str(folder), **options, **_TRUST)
+
+
+def load_config(folder: str | Path, **options: Any) -> Any:
+    """The transformers config of a model folder or id, without what would choose code to run.
+
+    Args:
+        folder: The folder or id.
+        options: More arguments of `AutoConfig.from_pretrained`.
+
+    Raises:
+        ModelError: it can't be loaded, or needs code that comes with it.
+    """
+    with loading(folder):
+        config: Any = AutoConfig.from_pretrained(str(folder), **options, **_TRUST)
+    # Each may name code of others: kernels that are fetched, classes that are patched, a pickle.
+    config._attn_implementation = config._experts_implementation = None
+    for name in ("fusion_config", "transformers_weights"):
+        vars(config).pop(name, None)
+    return config
+
+
+def load_model(folder: str | Path, dtype: Any, **options: Any) -> Any:
+    """A causal language model, in evaluation mode; an adapter is merged into its base.
+
+    Args:
+        folder: A model folder, a PEFT adapter's folder, or a Hugging Face id of either.
+        dtype: The type of the weights, such as `torch.float32`, or its name.
+        options: More arguments of `AutoModelForCausalLM.from_pretrained`.
+
+    Raises:
+        ModelError: it can't be loaded, or its tensors are not those that its config asks for.
+        MissingExtraError: it is an adapter, and PEFT is not installed.
+    """
+    with loading(folder):
+        if find_adapter_config_file(str(folder)):
+            return load_adapter(folder, dtype, **options).merge_and_unload()
+        gguf = {name: options[name] for name in ("gguf_file",) if name in options}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            config=load_config(folder, **gguf),
+            dtype=dtype,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are told below, like the others
+            output_loading_info=True,
+            **options,
+            **_TRUST,
+        )
+        model, found = loaded
+        others = (name for name, *_ in found["mismatched_keys"])
+        _check_tensors(folder, found["missing_keys"], found["unexpected_keys"], others)
+        return model
+
+
+def load_adapter(folder: str | Path, dtype: Any, *, trainable: bool = False, **options: Any) -> Any:
+    """A PEFT adapter on its base model.
+
+    Args:
+        folder: The adapter's folder or Hugging Face id.
+        dtype: The type of the base model's weights, or its name.
+        trainable: True lets the adapter's weights be trained.
+        options: More arguments of `AutoModelForCausalLM.from_pretrained`, for the base.
+
+    Raises:
+        ModelError: adapter or base can't be loaded, or tensors are missing or too many.
+        MissingExtraError: PEFT is not installed.
+    """
+    try:
+        from peft import PeftConfig, PeftModelForCausalLM
+    except ImportError as error:
+        raise MissingExtraError("loading an adapter", "local", str(error)) from None
+    with loading(folder):
+        # PEFT itself would fall back on a pickle.
+        if not cached_file(str(folder), _ADAPTER, _raise_exceptions_for_missing_entries=False):
+            raise ModelError(
+                f"{folder}: an adapter without {_ADAPTER}; a pickle (.bin) may hold code and is "
+                "not read: save the adapter with safe_serialization=True"
+            )
+        config: Any = PeftConfig.from_pretrained(str(folder))
+        base_name = config.base_model_name_or_path
+        if config.is_prompt_learning or not base_name:
+            kind = f"of type {config.peft_type.value}" if base_name else "without a base model"
+            raise ModelError(f"{folder}: an adapter {kind} can't be merged")
+        if find_adapter_config_file(base_name):
+            raise ModelError(f"{folder}: its base {base_name} is an adapter, too: merge that first")
+        base = load_model(base_name, dtype, **options)
+        config.inference_mode = not trainable
+        model = PeftModelForCausalLM(base, config)
+        mapping = getattr(base, "_checkpoint_conversion_mapping", {})
+        found = model.load_adapter(
+            str(folder), "default", is_trainable=trainable, key_mapping=mapping
+        )
+        _check_tensors(folder, found.missing_keys, found.unexpected_keys)
+        return model
+
+
+def _check_tensors(
+    folder: str | Path,
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    mismatched: Iterable[str] = (),
+) -> None:
+    """Refuse files that lack a tensor, or hold one that has no place or another shape."""
+    for names, what in (
+        (missing, "missing from its files"),
+        (mismatched, "of another shape than its config says"),
+        (unexpected, "that its config has no place for"),
+    ):
+        if found := sorted(names):
+            raise ModelError(
+                f"{folder}: tensors {what}: {len(found)}, the first is {found[0]}; its weights and "
+                "its config don't belong together: copy or save the model anew"
+            )

@@ -1,0 +1,247 @@
+"""What is loaded is what the files hold, and nothing in them is run."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+peft = pytest.importorskip("peft")
+from safetensors.torch import load_file, save_file  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoModelForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from exsearch.engines.local.engine import TransformersEngine  # noqa: E402
+from exsearch.errors import ModelError  # noqa: E402
+from exsearch.models.folder import check_weights, shape_of, whole_model  # noqa: E402
+from exsearch.models.loading import load_adapter, load_model, load_tokenizer  # noqa: E402
+from exsearch.training.checkpoint import load_trainable  # noqa: E402
+from exsearch.training.recipe import MStepConfig  # noqa: E402
+
+IDS = torch.tensor([[5, 6, 7, 30]])
+CPU = torch.device("cpu")
+
+
+def with_whole_model(folder):
+    with whole_model(str(folder), "float32"):
+        pass
+
+
+LOADERS = {
+    "engine": lambda folder: TransformersEngine(folder, device="cpu"),
+    "checkpoint": lambda folder: load_trainable(folder, MStepConfig(), CPU),
+    "vLLM's folder": with_whole_model,
+}
+loaders = pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS.keys())
+
+
+@pytest.fixture
+def folder(tiny_model_folder, tmp_path):
+    return shutil.copytree(tiny_model_folder, tmp_path / "model")
+
+
+@pytest.fixture(scope="module")
+def adapter_folder(tiny_model_folder, tmp_path_factory):
+    config = peft.LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = peft.get_peft_model(load_model(tiny_model_folder, "float32"), config)
+    with torch.no_grad():
+        for name, p in adapted.named_parameters():
+            if "lora_" in name:
+                p.fill_(0.1)
+    place = tmp_path_factory.mktemp("adapter") / "adapter"
+    adapted.save_pretrained(place)
+    load_tokenizer(tiny_model_folder).save_pretrained(place)
+    return place
+
+
+def change_tensors(file, change):
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def change_json(file, **values):
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def without(*parts):
+    return lambda tensors: [tensors.pop(n) for n in list(tensors) if all(p in n for p in parts)]
+
+
+def renamed(was, now):
+    return lambda tensors: [
+        tensors.update({n.replace(was, now): tensors.pop(n)}) for n in list(tensors) if was in n
+    ]
+
+
+FAULTS = {
+    "gone": (without("layers.1", "up_proj"), {}, r"missing .* 1, the first is .*1\.mlp\.up_proj"),
+    "a layer gone": (without("layers.1"), {}, r"missing .* 9, the first is model\.layers\.1\.inp"),
+    "more layers": (None, {"num_hidden_layers": 3}, r"missing .* 9, the first is model\.layers\.2"),
+    "fewer layers": (None, {"num_hidden_layers": 1}, r"no place for: 9, .* model\.layers\.1\.inp"),
+    "other name": (renamed("norm", "ln"), {}, r"missing .* 5, the first is .*input_layernorm"),
+    "not tied": (None, {"tie_word_embeddings": False}, r"missing .* 1, the first is lm_head"),
+    "other shape": (None, {"intermediate_size": 64}, r"another shape .* 6, the first .*down_proj"),
+    "one too many": (lambda t: t.update(more=torch.ones(1)), {}, r"no place for: 1, .* is more"),
+}
+
+
+@loaders
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_tensor_that_is_not_in_the_files_is_not_made_up(folder, load, fault):
+    change, config, message = FAULTS[fault]
+    if change:
+        change_tensors(folder / "model.safetensors", change)
+    change_json(folder / "config.json", **config)
+    with pytest.raises(ModelError, match=message) as error:
+        load(folder)
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: LlamaForCausalLM(LlamaConfig(
+            vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+            num_attention_heads=2, tie_word_embeddings=True,
+        )),
+        lambda: GPTNeoXForCausalLM(GPTNeoXConfig(
+            vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+            num_attention_heads=2, bos_token_id=0, eos_token_id=0,
+        )),
+    ],
+)  # fmt: skip
+def test_tied_weights_and_buffers_of_older_versions_are_no_fault(model, tmp_path):
+    made = model()
+    made.save_pretrained(tmp_path)
+    old = {
+        "LlamaForCausalLM": {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)},
+        "GPTNeoXForCausalLM": {"gpt_neox.layers.0.attention.masked_bias": torch.tensor(-1e9)},
+    }[type(made).__name__]
+    change_tensors(tmp_path / "model.safetensors", lambda tensors: tensors.update(old))
+    ids = IDS % 20
+    assert torch.equal(load_model(tmp_path, "float32")(ids).logits, made.eval()(ids).logits)
+
+
+def test_an_adapter_is_loaded_as_it_was_saved(tiny_model_folder, adapter_folder):
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype="float32")
+    expected = peft.PeftModel.from_pretrained(base, str(adapter_folder))(IDS).logits
+    trainable = load_adapter(adapter_folder, "float32", trainable=True)
+    assert torch.equal(trainable(IDS).logits, expected)
+    assert {n.split(".")[-3] for n, p in trainable.named_parameters() if p.requires_grad} == {
+        "lora_A",
+        "lora_B",
+    }
+    merged = load_model(adapter_folder, "float32")
+    assert torch.allclose(merged(IDS).logits, expected, atol=1e-4)
+    assert not [name for name, _ in merged.named_parameters() if "lora" in name]
+
+
+ADAPTER_FAULTS = {
+    "gone": (without("layers.1", "up_proj", "lora_B"), {}, r"missing .* 1, .*up_proj\.lora_B"),
+    "other names": (renamed("model.model", "model.gpt"), {}, r"missing .* 28, .*down_proj\.lora_A"),
+    "too many": (
+        lambda t: t.update({"base_model.model.model.layers.7.mlp.up_proj.lora_A.weight": IDS}),
+        {}, r"no place for: 1, .*layers\.7",
+    ),
+    "other rank": (None, {"r": 4}, "size mismatch"),
+    "no base": (None, {"base_model_name_or_path": None}, "without a base model"),
+    "prompts": (None, {"peft_type": "PROMPT_TUNING"}, "of type PROMPT_TUNING can't be merged"),
+    "unknown": (None, {"peft_type": "NEW"}, "can't load the model .*KeyError"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")
+@pytest.mark.parametrize("fault", ADAPTER_FAULTS)
+def test_an_adapter_that_is_not_whole_is_refused(adapter_folder, tmp_path, fault):
+    change, config, message = ADAPTER_FAULTS[fault]
+    folder = shutil.copytree(adapter_folder, tmp_path / "adapter")
+    if change:
+        change_tensors(folder / "adapter_model.safetensors", change)
+    change_json(folder / "adapter_config.json", **config)
+    for load in (load_adapter, load_model):
+        with pytest.raises(ModelError, match=message) as error:
+            load(folder, "float32")
+        assert "\n" not in str(error.value)
+
+
+def test_an_adapter_on_an_adapter_is_refused(adapter_folder, tmp_path):
+    folder = shutil.copytree(adapter_folder, tmp_path / "adapter")
+    change_json(folder / "adapter_config.json", base_model_name_or_path=str(adapter_folder))
+    with pytest.raises(ModelError, match=r"its base .* is an adapter, too: merge that first"):
+        load_model(folder, "float32")
+
+
+@pytest.mark.parametrize("kind", ["adapter", "model"])
+def test_a_pickle_is_not_read(folder, adapter_folder, tmp_path, kind):
+    if kind == "adapter":
+        folder = shutil.copytree(adapter_folder, tmp_path / "adapter")
+    (file,) = folder.glob("*model.safetensors")
+    torch.save(load_file(file), folder / f"{'pytorch_' * (kind == 'model')}{file.stem}.bin")
+    file.unlink()
+    for load in (LOADERS["engine"], LOADERS["vLLM's folder"]):
+        with pytest.raises(ModelError, match=r"\.safetensors"):
+            load(folder)
+    with pytest.raises(ModelError, match=r"\.safetensors"):
+        load_trainable(folder, MStepConfig(lora_rank=2, lora_alpha=8), CPU)
+
+
+CODE = "from pathlib import Path\nPath({marker!r}).touch()\nclass Own: pass\n"
+
+
+@loaders
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])
+def test_code_that_comes_with_a_model_is_neither_run_nor_asked_for(
+    folder, tmp_path, monkeypatch, capsys, load, file
+):
+    marker = tmp_path / "ran"
+    (folder / "own.py").write_text(CODE.format(marker=str(marker)))
+    own = {"AutoTokenizer": ["own.Own", "own.Own"], "AutoConfig": "own.Own"}
+    change_json(
+        folder / file, auto_map={**own, "AutoModelForCausalLM": "own.Own"},
+        tokenizer_class="Own", model_type="own",
+    )  # fmt: skip
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\ny\ny\n"))
+    if file == "config.json" or load is LOADERS["engine"]:
+        with pytest.raises(ModelError, match="custom code"):
+            load(folder)
+    else:  # the tokenizer is loaded when the model is written
+        with pytest.raises(ModelError, match="custom code"):
+            load_tokenizer(folder)
+    assert not marker.exists()
+    assert sys.stdin.read() == "y\ny\ny\n"
+    assert "y/N" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"_attn_implementation": "strangers/kernels"},
+        {"attn_implementation": "strangers/kernels"},
+        {"experts_implementation": "strangers/kernels", "fusion_config": {"own": {}}},
+        {"transformers_weights": "adapter_model.bin"},
+    ],
+)
+def test_a_config_does_not_choose_the_code_that_runs(folder, tiny_model_folder, values):
+    change_json(folder / "config.json", **values)
+    model = load_model(folder, "float32")
+    assert model.config._attn_implementation in ("sdpa", "eager")
+    assert torch.equal(model(IDS).logits, load_model(tiny_model_folder, "float32")(IDS).logits)
+
+
+def test_weights_of_another_architecture_are_refused(folder):
+    shape = shape_of(str(folder))
+    check_weights(str(folder), shape)
+    change_json(folder / "config.json", num_key_value_heads=4)
+    with pytest.raises(ValueError, match=r"another architecture \(num_key_value_heads 4, not 2\)"):
+        check_weights(str(folder), shape)
