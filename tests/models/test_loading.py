@@ -24,7 +24,9 @@ from exsearch.engines.local.engine import TransformersEngine  # noqa: E402
 from exsearch.errors import ModelError  # noqa: E402
 from exsearch.models.folder import check_weights, shape_of, whole_model  # noqa: E402
 from exsearch.models.loading import load_adapter, load_model, load_tokenizer  # noqa: E402
-from exsearch.training.checkpoint import load_trainable  # noqa: E402
+from exsearch.models.settings import ModelSettings  # noqa: E402
+from exsearch.runs import new_folder  # noqa: E402
+from exsearch.training.checkpoint import load_trainable, save_model  # noqa: E402
 from exsearch.training.recipe import MStepConfig  # noqa: E402
 
 IDS = torch.tensor([[5, 6, 7, 30]])
@@ -245,3 +247,72 @@ def test_weights_of_another_architecture_are_refused(folder):
     change_json(folder / "config.json", num_key_value_heads=4)
     with pytest.raises(ValueError, match=r"another architecture \(num_key_value_heads 4, not 2\)"):
         check_weights(str(folder), shape)
+
+
+@pytest.fixture(scope="module")
+def written(tiny_model_folder, tmp_path_factory):
+    """A model folder that was written here, with its manifest."""
+    place = tmp_path_factory.mktemp("written") / "model"
+    save_model(load_model(tiny_model_folder, "float32"), tiny_model_folder, place, ModelSettings())
+    return place
+
+
+def flip(file):
+    """Alter one bit in the middle of a file."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+FILES = ["model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
+         "tokenizer_config.json", "exsearch.json", "chat_template.jinja"]  # fmt: skip
+
+
+@loaders
+@pytest.mark.parametrize("damage", [flip, lambda file: file.unlink()], ids=["altered", "gone"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_model_is_refused_where_it_is_used(written, tmp_path, load, name, damage):
+    folder = shutil.copytree(written, tmp_path / "model")
+    damage(folder / name)
+    with pytest.raises(ModelError, match=rf"{name}: (altered|missing).*delete it.*--no-verify"):
+        load(folder)
+
+
+def test_new_weights_of_an_engine_are_verified(written, tiny_model_folder, tmp_path):
+    engine = TransformersEngine(tiny_model_folder, device="cpu")
+    model, folder = engine.model, shutil.copytree(written, tmp_path / "model")
+    flip(folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"model\.safetensors: altered"):
+        engine.load_weights(folder)
+    assert engine.model is model
+
+
+def test_the_base_of_an_adapter_is_verified(written, adapter_folder, tmp_path):
+    base = shutil.copytree(written, tmp_path / "base")
+    folder = shutil.copytree(adapter_folder, tmp_path / "adapter")
+    change_json(folder / "adapter_config.json", base_model_name_or_path=str(base))
+    load_model(folder, "float32")
+    flip(base / "tokenizer.json")
+    for load in (load_model, load_adapter):
+        with pytest.raises(ModelError, match=r"base/tokenizer\.json: altered"):
+            load(folder, "float32")
+
+
+@loaders
+def test_what_is_not_verified(tiny_model_folder, tmp_path, monkeypatch, load):
+    others = shutil.copytree(tiny_model_folder, tmp_path / "others")
+    (others / "manifest.json").write_text('{"name": "a page", "icons": []}')
+    load(others)
+    with new_folder(tmp_path / "model") as folder:
+        shutil.copytree(tiny_model_folder, folder, dirs_exist_ok=True)
+        (folder / "README.md").write_text("A model.")
+    folder = tmp_path / "model"
+    flip(folder / "README.md")
+    monkeypatch.setenv("EXSEARCH_VERIFY", "0")
+    load(folder)
+    monkeypatch.setenv("EXSEARCH_VERIFY", "1")
+    with pytest.raises(ModelError, match="altered"):
+        load(folder)
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(ModelError, match=r"manifest\.json: damaged"):
+        load(folder)

@@ -173,7 +173,7 @@ def test_a_damaged_checkpoint_is_refused(tiny_model_folder, tmp_path, items, nam
         file.unlink()
     else:
         file.write_bytes(data[:-1] + (bytes([data[-1] ^ 1]) if damage == "altered" else b""))
-    with pytest.raises(RunError, match=f"{name}.*delete it"):
+    with pytest.raises(ModelError, match=f"{name}.*delete it"):
         load_trainable(folder, FULL, CPU)
     with pytest.raises(RunError, match=f"{name}.*delete it"):
         load_training(optimizer, folder)

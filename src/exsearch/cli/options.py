@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,15 @@ def _set_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> N
 
 def _set_verbosity(ctx: click.Context, parameter: click.Parameter, value: int) -> None:
     start_logging(logging.INFO if value else logging.WARNING)
+
+
+def _no_verify(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    from exsearch.models.settings import VERIFY_VARIABLE
+
+    if value and os.environ.get(VERIFY_VARIABLE) != "0":  # the engine's own processes read it, too
+        before = os.environ.get(VERIFY_VARIABLE, "1")
+        os.environ[VERIFY_VARIABLE] = "0"
+        ctx.call_on_close(lambda: os.environ.update({VERIFY_VARIABLE: before}))
 
 
 def _bars(ctx: click.Context, parameter: click.Parameter, quiet: bool) -> Bars:
@@ -91,7 +101,16 @@ questions_option = click.option(
 
 limit_option = click.option("--limit", type=COUNT, metavar="N", help="The first N questions only.")
 
+_verify_option = click.option(
+    "--no-verify",
+    is_flag=True,
+    expose_value=False,
+    callback=_no_verify,
+    help="Use a model that was written here without comparing it with its manifest.",
+)
+
 model_options = _together(
+    _verify_option,
     click.option(
         "--model",
         default=DEFAULT_MODEL,
@@ -205,6 +224,7 @@ set_option = click.option(
 )
 
 recipe_model_options = _together(
+    _verify_option,
     click.option(
         "--model", metavar="MODEL", help="The model to start from. Default: the recipe's."
     ),

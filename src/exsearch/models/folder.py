@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
+from transformers import GenerationConfig
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from exsearch.models.loading import load_config, load_model
+from exsearch.models.loading import check_model, load_config, load_model
 from exsearch.runs import scratch_folder
 
 # What decides which tensors a model has.
@@ -36,8 +36,7 @@ def whole_model(folder: str, dtype: str) -> Iterator[str]:
         ModelError: it can't be loaded, or its tensors are not those that its config asks for.
     """
     if not find_adapter_config_file(folder):
-        if type(load_config(folder)) in MODEL_FOR_CAUSAL_LM_MAPPING:  # others the engine checks
-            load_model(folder, dtype, device_map="meta")  # the names and shapes alone
+        check_model(folder)
         yield folder
         return
     merged = load_model(folder, dtype)

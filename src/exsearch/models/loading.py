@@ -1,22 +1,32 @@
 """A model's tokenizer, weights and adapter are loaded here alone, and nothing of a stranger's runs.
 
 No code that comes with a model is run, no pickle is read, no kernel is fetched, and each tensor
-comes from the model's own files: none is made up. It does not know what the model is used for.
+comes from the model's own files: none is made up. A folder that was written here is compared with
+its manifest first. It does not know what the model is used for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+)
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from exsearch.errors import ExSearchError, MissingExtraError, ModelError
+from exsearch.models.settings import VERIFY_VARIABLE
+from exsearch.runs import MANIFEST, is_complete, verify_folder
 
 _ADAPTER = "adapter_model.safetensors"
 _TRUST = {"trust_remote_code": False}
@@ -40,6 +50,27 @@ def loading(folder: str | Path) -> Iterator[None]:
             f"can't load the model {str(folder)!r}: {reason}; --model takes smollm2-135m, a "
             "Hugging Face id, a model folder or a finished run"
         ) from error
+
+
+def verify_model(folder: str | Path) -> None:
+    """Compare a model folder that was written here with its manifest, byte by byte.
+
+    Folders of others have no manifest, and `EXSEARCH_VERIFY=0` leaves it out.
+
+    Args:
+        folder: A model folder; a Hugging Face id has no manifest.
+
+    Raises:
+        ModelError: a file is missing or altered, which the message names.
+    """
+    path = Path(folder)
+    if os.environ.get(VERIFY_VARIABLE) == "0" or not is_complete(path):
+        return
+    with contextlib.suppress(ValueError):  # what can't be read at all is damaged
+        if "files" not in json.loads((path / MANIFEST).read_text(encoding="utf-8")):
+            return  # a stranger's file of that name
+    remedy = "delete it, and make or copy the model anew (a run makes its own again)"
+    verify_folder(path, ModelError, remedy=f"{remedy}; --no-verify takes it as it is")
 
 
 def load_tokenizer(folder: str | Path, **options: Any) -> Any:
@@ -90,21 +121,41 @@ def load_model(folder: str | Path, dtype: Any, **options: Any) -> Any:
     with loading(folder):
         if find_adapter_config_file(str(folder)):
             return load_adapter(folder, dtype, **options).merge_and_unload()
-        gguf = {name: options[name] for name in ("gguf_file",) if name in options}
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            config=load_config(folder, **gguf),
-            dtype=dtype,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # they are told below, like the others
-            output_loading_info=True,
-            **options,
-            **_TRUST,
-        )
-        model, found = loaded
-        others = (name for name, *_ in found["mismatched_keys"])
-        _check_tensors(folder, found["missing_keys"], found["unexpected_keys"], others)
-        return model
+        verify_model(folder)
+        return _load_whole(folder, dtype, **options)
+
+
+def check_model(folder: str | Path) -> None:
+    """Refuse a model folder that `load_model` would, but load only the names of its tensors.
+
+    Args:
+        folder: A model folder or a Hugging Face id, no adapter.
+
+    Raises:
+        ModelError: as in `load_model`; an architecture that transformers does not know passes.
+    """
+    verify_model(folder)
+    with loading(folder):
+        if type(load_config(folder)) in MODEL_FOR_CAUSAL_LM_MAPPING:
+            _load_whole(folder, "auto", device_map="meta")
+
+
+def _load_whole(folder: str | Path, dtype: Any, **options: Any) -> Any:
+    gguf = {name: options[name] for name in ("gguf_file",) if name in options}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        config=load_config(folder, **gguf),
+        dtype=dtype,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # they are told below, like the others
+        output_loading_info=True,
+        **options,
+        **_TRUST,
+    )
+    model, found = loaded
+    others = (name for name, *_ in found["mismatched_keys"])
+    _check_tensors(folder, found["missing_keys"], found["unexpected_keys"], others)
+    return model
 
 
 def load_adapter(folder: str | Path, dtype: Any, *, trainable: bool = False, **options: Any) -> Any:
@@ -120,6 +171,7 @@ def load_adapter(folder: str | Path, dtype: Any, *, trainable: bool = False, **o
         ModelError: adapter or base can't be loaded, or tensors are missing or too many.
         MissingExtraError: PEFT is not installed.
     """
+    verify_model(folder)
     try:
         from peft import PeftConfig, PeftModelForCausalLM
     except ImportError as error:

@@ -20,6 +20,7 @@ from exsearch.models.embedded import EMBEDDED_MODEL, embedded_model
 MODEL_FILE = "exsearch.json"  # in a model's folder: how it was trained to be asked
 RECIPE_FILE = "recipe.json"  # in a run's folder: what determines the run
 BEST_FILE = "best.json"  # in a finished run's folder: its best model
+VERIFY_VARIABLE = "EXSEARCH_VERIFY"  # at 0, a model is used without comparing it with its manifest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from exsearch.errors import ModelError
 from exsearch.models.loading import load_adapter, load_model, load_tokenizer
 from exsearch.models.settings import ModelSettings, write_model_settings
-from exsearch.runs import is_complete, new_folder, verify_folder
+from exsearch.runs import new_folder, verify_folder
 from exsearch.training.recipe import MStepConfig
 
 ADAPTER_FILE = "adapter_config.json"
@@ -36,11 +36,8 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
 
     Raises:
         ModelError: an adapter folder where the recipe asks for full fine-tuning, or for an adapter
-            of another size.
-        RunError: a folder that was written here is damaged.
+            of another size; a model that can't be loaded, or a folder that is damaged.
     """
-    if is_complete(Path(folder)):
-        verify_folder(Path(folder), remedy="delete it, and what it holds is made anew")
     if adapter_base(Path(folder)):
         _check_adapter(Path(folder), config)
         return load_adapter(folder, torch.float32, trainable=True).to(device)
