@@ -23,6 +23,7 @@ LAYERS = {
     "runs": 0,
     "plugins": 0,
     "progress": 0,
+    "terminal": 0,
     "halves": 0,
     "trajectories": 1,
     "data": 1,

@@ -27,12 +27,12 @@ from exsearch.show import (
     folder_object,
     folder_text,
     percent,
-    safe,
     summary_text,
     table,
     trace_object,
     trace_text,
 )
+from exsearch.terminal import safe
 
 EVENTS = [
     {

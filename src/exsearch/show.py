@@ -1,7 +1,7 @@
 """Showing is rendering what a run or a model left behind, as plain text for a person.
 
-Texts from corpora and models are untrusted: what could steer a terminal is taken out. It computes
-no figures but sums, and does not print.
+Texts from corpora and models are untrusted: each is put on one line, so that it can't pass for
+another. It computes no figures but sums, and does not print.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,9 @@ from exsearch.evaluation.metrics import all_metrics, exact_match, find_metric
 from exsearch.models.settings import BEST_FILE
 from exsearch.records import Step, Trajectory, WeightedTrajectory
 from exsearch.runs import read_jsonl
+from exsearch.terminal import safe
 from exsearch.training.stages import METRICS_FILE
 from exsearch.trajectories import TRAJECTORIES_FILE, Trace, read_traces, trajectory_of
-
-# CSI and OSC sequences whole, other escapes with their letter, then every other control character
-# and what reorders or hides text.
-_STEERING = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
-    r"|\x1b.?|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]",
-    re.DOTALL,
-)
-
-
-def safe(text: str) -> str:
-    """Untrusted text on one line, without what a terminal would obey."""
-    return " ".join(_STEERING.sub(" ", text).split())
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

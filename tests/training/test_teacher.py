@@ -375,7 +375,7 @@ def test_ctrl_c_keeps_what_is_finished(server: FakeServer, tmp_path: Path) -> No
     assert len(server.bodies) == 5
 
 
-def test_a_search_that_fails_ends_the_work_and_keeps_what_is_finished(
+def test_a_search_that_fails_leaves_its_question_out_and_no_other(
     server: FakeServer, tmp_path: Path
 ) -> None:
     class Away(OnePassage):
@@ -390,9 +390,14 @@ def test_a_search_that_fails_ends_the_work_and_keeps_what_is_finished(
         if about(body, 0) and "\n1. " in body["messages"][-1]["content"]
         else good(body)
     )
-    with pytest.raises(RetrieverError, match="the search is away"):
-        taught(questions(2), file, config(server), retriever=Away(), examples=2)
+    data = taught(questions(2), file, config(server), retriever=Away(), examples=2)
+    assert data.left_out == {"retriever_error": ["q0"]}
     assert [t.question.id for t in read_trajectories(file)] == ["q1"]
+    server.script = lambda body: "Search: never found"
+    for count in (1, 50):  # all of them: it is the search
+        with pytest.raises(RetrieverError, match="the search is away"):
+            taught(questions(count), tmp_path / "n", config(server), retriever=Away(), examples=50)
+    assert not (tmp_path / "n").exists()
 
 
 def test_a_corrected_gold_answer_counts_for_what_was_asked_before(

@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from exsearch.agent.episode import begin
-from exsearch.errors import ConfigError
+from exsearch.errors import ConfigError, RetrieverError
 from exsearch.methods import open_method
 from exsearch.methods.base import Malformed
 from exsearch.methods.format import parse_record, parse_select, parse_thought
@@ -265,3 +265,30 @@ def test_labels_inside_a_fact_cannot_forge_a_source(make, tokenizer):
     hop = dataclasses.replace(TWO_WIKI.decomposition[0], answer="[3] says that it was [2] Bonn.")
     evidence = make(dataclasses.replace(TWO_WIKI, decomposition=(hop,))).trajectory.evidence
     assert evidence == (Evidence("(3) says that it was (2) Bonn.", ("s-0059",)),)
+
+
+def test_a_failed_search_leaves_its_question_out(tiny_engine, sample_questions, sample_retriever):
+    class Failing:
+        def __init__(self, *failing: int) -> None:
+            self.failing, self.asked = failing, -1
+
+        def search(self, queries, k):
+            self.asked += 1
+            if self.asked in self.failing:
+                raise ConnectionError("away")
+            return sample_retriever.search(queries, k)
+
+    def made(retriever, count=3):
+        tokenizer = tiny_engine.tokenizer
+        return warm_up_data(
+            sample_questions, retriever, tokenizer, SearcherMethod(passages=1), examples=count
+        )
+
+    whole, missing = made(Failing()), made(Failing(0))
+    first = whole.items[0].trajectory.question.id
+    assert missing.left_out["search failed"] == [first]
+    assert [i.trajectory.question.id for i in missing.items][:2] == [
+        i.trajectory.question.id for i in whole.items
+    ][1:]
+    with pytest.raises(RetrieverError, match="away"):
+        made(Failing(*range(5)))

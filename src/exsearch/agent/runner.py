@@ -15,8 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from exsearch.agent.episode import Episode
@@ -30,12 +29,9 @@ from exsearch.engines.base import (
     random_key,
 )
 from exsearch.errors import EngineError, RetrieverError
-from exsearch.halves import by_halves
-from exsearch.methods.base import Look
-from exsearch.records import Call, Passage, StopReason, Trajectory
+from exsearch.records import Call, StopReason, Trajectory
 from exsearch.retrievers.base import Retriever
-
-_Found = Sequence[Passage] | RetrieverError
+from exsearch.retrievers.guarded import Found, guarded
 
 
 @dataclasses.dataclass(eq=False)
@@ -74,8 +70,8 @@ class Runner:
     Args:
         engine: The engine that writes the tokens. It may do other work between two steps, but must
             not open another session.
-        retriever: The retriever that answers the queries, in batches, on a thread that the runner
-            starts.
+        retriever: The retriever that answers the queries, in batches, on a thread beside. Whatever
+            it does wrong fails the episode of that query alone (`retrievers.guarded`).
         sampling: The distribution of tokens, where `add` names none; by default the model's own.
         seed: Decides all randomness, with `iteration`, the question's id and the sample's number.
         iteration: The number of the iteration that samples, from 1; 0 outside of training. It is
@@ -98,9 +94,8 @@ class Runner:
         on_event: OnEvent | None = None,
     ):
         self._engine, self._session = engine, engine.open()
-        self._retriever = retriever
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
-        self._searching: tuple[Future[list[_Found]], list[_Entry]] | None = None
+        self._retriever = guarded(retriever)
+        self._searching: tuple[Callable[[], list[Found]], list[_Entry]] | None = None
         self._sampling = sampling or Sampling()
         self._stream, self._iteration = (seed, iteration), iteration
         self._retry_malformed, self.on_event = retry_malformed, on_event
@@ -118,11 +113,11 @@ class Runner:
         self.close()
 
     def close(self) -> None:
-        """Take back what is under way, and let the search thread end."""
+        """Take back what is under way, and let go of the retriever."""
         self.on_event = None
         for number in [*self._waiting, *self._open]:
             self.cancel(number)
-        self._thread.shutdown()
+        self._retriever.close()
 
     def __len__(self) -> int:
         """Episodes that were added and have neither ended nor been cancelled."""
@@ -230,17 +225,17 @@ class Runner:
     def _search(self) -> None:
         """Wait for the searches that were begun, take in what they found, and begin the next.
 
-        The search thread only looks up: it changes no episode.
+        A search thread only looks up: it changes no episode.
         """
         if self._searching is not None:
-            (search, entries), self._searching = self._searching, None
-            for entry, found in zip(entries, search.result(), strict=True):
+            (finish, entries), self._searching = self._searching, None
+            for entry, found in zip(entries, finish(), strict=True):
                 if entry.number in self._open:  # not cancelled meanwhile
                     self._take_found(entry, found)
-        looks = [look for entry in self._to_search if (look := entry.episode.look)]
+        looks = [(look.query, look.k) for e in self._to_search if (look := e.episode.look)]
         if looks:
-            search = self._thread.submit(_look_up, looks, self._retriever)
-            self._searching, self._to_search = (search, self._to_search), []
+            finish = self._retriever.begin(looks)
+            self._searching, self._to_search = (finish, self._to_search), []
 
     def _unhinted(
         self, replies: Sequence[tuple[int, Generation | EngineError]]
@@ -291,7 +286,7 @@ class Runner:
         if malformed and self._retry_malformed and not episode.retries:
             episode.retract()
 
-    def _take_found(self, entry: _Entry, found: _Found) -> None:
+    def _take_found(self, entry: _Entry, found: Found) -> None:
         if isinstance(found, RetrieverError):
             entry.episode.fail(StopReason.RETRIEVER_ERROR, str(found))
         else:
@@ -321,23 +316,3 @@ class Runner:
             facts |= {"call": len(episode.calls), "action": episode.ask.kind}
         id_ = f"{episode.question.id}#{episode.sample}"
         self.on_event(Event(kind, entry.number, id_, self._epoch + time.perf_counter(), **facts))
-
-
-def _look_up(looks: Sequence[Look], retriever: Retriever) -> list[_Found]:
-    """What each look finds, in their order; looks for equally many passages share a batch."""
-    found: dict[int, _Found] = {}
-    for k in dict.fromkeys(look.k for look in looks):
-        members = [n for n, look in enumerate(looks) if look.k == k]
-        lists = _search([looks[n].query for n in members], retriever, k)
-        found |= zip(members, lists, strict=True)
-    return [found[n] for n in range(len(looks))]
-
-
-def _search(queries: Sequence[str], retriever: Retriever, k: int) -> list[_Found]:
-    def search(some: Sequence[str]) -> Sequence[Sequence[Passage]]:
-        found = retriever.search(some, k)
-        if len(found) != len(some):
-            raise RetrieverError(f"{len(found)} lists of passages for {len(some)} queries")
-        return found
-
-    return by_halves(search, queries, RetrieverError)

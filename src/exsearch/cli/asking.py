@@ -56,12 +56,13 @@ def ask(question: str, index: str, as_json: bool, bars: Bars, **options: Any) ->
     from exsearch.engines import open_engine
     from exsearch.engines.base import Sampling
     from exsearch.retrievers import open_retriever
+    from exsearch.retrievers.guarded import guarded
     from exsearch.searcher import Searcher
     from exsearch.show import answer_object, answer_text
 
     if not question.strip():
         raise click.UsageError("the question is blank")
-    retriever = open_retriever(index)
+    retriever = guarded(open_retriever(index), options["retriever_timeout"])
     searcher = Searcher(
         open_engine(model_config(options)),
         retriever,

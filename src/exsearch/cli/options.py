@@ -84,11 +84,20 @@ common = _together(
     ),
 )
 
-index_option = click.option(
-    "--index",
-    required=True,
-    metavar="INDEX",
-    help="Folder made by `exsearch index`, or the address of a search server.",
+index_option = _together(
+    click.option(
+        "--index",
+        required=True,
+        metavar="INDEX",
+        help="Folder made by `exsearch index`, or the address of a search server.",
+    ),
+    click.option(
+        "--retriever-timeout",
+        type=click.FloatRange(0, 1e6, min_open=True, max_open=True),
+        default=60.0,
+        metavar="SECONDS",
+        help="Seconds until a search counts as failed.",
+    ),
 )
 
 questions_option = click.option(
@@ -327,4 +336,5 @@ def asking(options: dict[str, Any]) -> Asking:
         method=method_of(options),
         limit=options["limit"],
         seed=options["seed"],
+        timeout=options["retriever_timeout"],
     )

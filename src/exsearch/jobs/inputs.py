@@ -25,6 +25,7 @@ from exsearch.models.settings import resolve_model
 from exsearch.records import Question
 from exsearch.retrievers import open_retriever
 from exsearch.retrievers.base import Retriever
+from exsearch.retrievers.guarded import TIMEOUT, guarded
 from exsearch.runs import MANIFEST, sha256_file
 
 
@@ -39,6 +40,7 @@ class Asking:
         method: How questions are answered.
         limit: The number of questions that are asked, from the first on; None asks all.
         seed: Decides all sampling.
+        timeout: Seconds until a search counts as failed.
     """
 
     questions: str
@@ -47,6 +49,7 @@ class Asking:
     method: Method = dataclasses.field(default_factory=open_method)
     limit: int | None = None
     seed: int = 0
+    timeout: float = TIMEOUT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +93,7 @@ def open_inputs(asking: Asking) -> Inputs:
     check_engine(asking.model)
     file = question_file(asking.questions)
     questions = load_questions(file, asking.limit)
-    retriever = open_retriever(asking.index)
+    retriever = guarded(open_retriever(asking.index), asking.timeout)
     return Inputs(
         questions,
         retriever,

@@ -23,6 +23,7 @@ from exsearch.models.settings import RECIPE_FILE, resolve_model
 from exsearch.progress import Bars
 from exsearch.retrievers import build_index, is_address, open_retriever
 from exsearch.retrievers.base import Retriever
+from exsearch.retrievers.guarded import guarded
 from exsearch.runs import is_complete, locked, sha256_file
 from exsearch.training.recipe import DataConfig, Recipe, RetrieverConfig
 
@@ -156,7 +157,7 @@ def _named_retriever(config: RetrieverConfig, base: Path) -> Retriever | None:
     if not config.index:
         return None
     place = config.index if is_address(config.index) else base / Path(config.index).expanduser()
-    return open_retriever(place, cache=config.cache)
+    return guarded(open_retriever(place, cache=config.cache), config.timeout)
 
 
 def _own_retriever(
@@ -166,7 +167,7 @@ def _own_retriever(
     index = folder / "index"
     if not is_complete(index):
         build_index(read_corpus(corpus), index, kind=config.kind, progress=bars.shown)
-    return open_retriever(index, cache=config.cache)
+    return guarded(open_retriever(index, cache=config.cache), config.timeout)
 
 
 def _has_results(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from exsearch.errors import RetrieverError
 from exsearch.records import Passage, refuse_text
 from exsearch.retrievers.base import Retriever
+from exsearch.retrievers.guarded import checked
 
 
 class CachedRetriever:
@@ -46,18 +47,19 @@ class CachedRetriever:
             k: The most passages a query; another k is another search.
 
         Raises:
-            RetrieverError: the inner search failed, or gave another number of lists than asked.
+            RetrieverError: the inner search failed, or gave what is no list of passages.
             TypeError: `queries` is one text.
         """
         refuse_text("queries", queries)
         known = self._recall(queries, k)
         missing = [query for query in dict.fromkeys(queries) if query not in known]
         if missing:
-            found = self.inner.search(missing, k)
-            if len(found) != len(missing):
-                counts = f"{len(found)} lists for {len(missing)} queries"
-                raise RetrieverError(f"{type(self.inner).__name__} gave {counts}")
-            new = {query: tuple(list_) for query, list_ in zip(missing, found, strict=True)}
+            name, new = type(self.inner).__name__, dict[str, tuple[Passage, ...]]()
+            lists = checked(self.inner.search(missing, k), len(missing), k, name)
+            for query, found in zip(missing, lists, strict=True):
+                if isinstance(found, RetrieverError):  # of all, nothing is remembered
+                    raise found
+                new[query] = tuple(found)
             self._remember(new, k)
             known |= new
         with self._lock:

@@ -18,6 +18,7 @@ from exsearch.errors import ConfigError
 from exsearch.evaluation.metrics import find_metric
 from exsearch.methods import MethodField, open_method
 from exsearch.retrievers import DEFAULT_KIND
+from exsearch.retrievers.guarded import TIMEOUT
 from exsearch.training.e_step import EStepConfig
 
 
@@ -44,14 +45,18 @@ class RetrieverConfig:
         kind: The kind of index that is built from `data.corpus`, where `index` names none.
         index: An index folder, which says its own kind, or the address of a search server.
         cache: The number of searches that are remembered; 0 remembers none.
+        timeout: Seconds until a search counts as failed.
     """
 
     kind: str = DEFAULT_KIND
     index: str | None = None
     cache: int = 100_000
+    timeout: float = TIMEOUT
 
     def __post_init__(self) -> None:
         check_least(self, cache=0)
+        if not 0 < self.timeout < 1e6:
+            raise ValueError(f"timeout is {self.timeout}, expected seconds, above 0")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,17 +15,16 @@ from exsearch.agent.episode import begin
 from exsearch.agent.replay import UnreplayableError, replay
 from exsearch.agent.runner import Runner
 from exsearch.engines.base import ChatTokenizer, Engine, Sampling
-from exsearch.errors import EngineError, RetrieverError
+from exsearch.errors import EngineError, ExSearchError, RetrieverError
 from exsearch.evaluation.metrics import exact_match
 from exsearch.methods.base import Method
 from exsearch.records import CallKind, Question, StopReason, Trajectory, WeightedTrajectory
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import append_jsonl
 from exsearch.training.recipe import TeacherConfig
-from exsearch.training.warm_up import WarmUpData, example
+from exsearch.training.warm_up import REFUSALS_IN_A_ROW, WarmUpData, example
 from exsearch.trajectories import read_trajectories, to_lines
 
-_REFUSALS_IN_A_ROW = 5  # then it is not the questions, it is the settings
 _WAVES = 4  # questions in hand for each that is asked at a time: a slow reply holds up few
 
 
@@ -68,7 +67,7 @@ def teach(
     Raises:
         ModelServerError: the endpoint fails; what is finished stays in `file`.
         EngineError: the teacher refuses every question.
-        RetrieverError: a search failed.
+        RetrieverError: every search fails.
         DataError: `file` is damaged.
     """
     by_id = {q.id: q for q in questions}
@@ -88,7 +87,7 @@ def teach(
     for trajectory in read_trajectories(file) if file.exists() else ():
         if trajectory.question.id in by_id:
             take(trajectory)
-    refusal = ""
+    refusal: ExSearchError | None = None
     todo = [q for q in questions if q.id not in made]
     if todo and missing() > 0:
         engine = open_teacher()
@@ -98,16 +97,14 @@ def teach(
                 append_jsonl(file, to_lines(finished))
             for trajectory in ended:
                 take(trajectory)
-                if trajectory.stop_reason is StopReason.RETRIEVER_ERROR:
-                    raise RetrieverError(trajectory.error)
-                refusal = trajectory.error or ""
+                refusal = _failure(trajectory)
     left_out: dict[str, list[str]] = {}
     for question in questions:
         if isinstance(reason := made.get(question.id), str):
             left_out.setdefault(reason, []).append(question.id)
     items = [m for q in questions if not isinstance(m := made.get(q.id, ""), str)]
     if refusal and not items:
-        raise EngineError(refusal)
+        raise refusal
     return WarmUpData(items[:examples], left_out)
 
 
@@ -121,7 +118,7 @@ def _answers(
     missing: Callable[[], int],
 ) -> Iterator[list[Trajectory]]:
     """The teacher's trajectories as they end, until none is missing or no question is left."""
-    refused: list[str] = []  # since the last question that was not refused
+    refused: list[ExSearchError] = []  # since the last question that was not refused
     temperature = 1.0 if config.temperature is None else config.temperature
     in_hand = min(engine.rows, _WAVES * config.concurrency)
     with Runner(
@@ -136,10 +133,18 @@ def _answers(
             ended = list(runner.step().values())
             yield ended
             for trajectory in ended:
-                failed = trajectory.stop_reason.is_error
-                refused = [*refused, trajectory.error or ""] if failed else []
-            if len(refused) >= _REFUSALS_IN_A_ROW:
-                raise EngineError(refused[-1])
+                refusal = _failure(trajectory)
+                refused = [*refused, refusal] if refusal else []
+            if len(refused) >= REFUSALS_IN_A_ROW:
+                raise refused[-1]
+
+
+def _failure(trajectory: Trajectory) -> ExSearchError | None:
+    """The error that a trajectory ended with; None where neither a search nor a call failed."""
+    if not trajectory.stop_reason.is_error:
+        return None
+    failed_search = trajectory.stop_reason is StopReason.RETRIEVER_ERROR
+    return (RetrieverError if failed_search else EngineError)(trajectory.error)
 
 
 def _example(

@@ -15,7 +15,7 @@ from typing import Literal
 from exsearch.agent.episode import answer_ids, begin
 from exsearch.agent.replay import UnreplayableError, replay
 from exsearch.engines.base import ChatTokenizer
-from exsearch.errors import ConfigError, DataError
+from exsearch.errors import ConfigError, DataError, RetrieverError
 from exsearch.evaluation.metrics import normalize
 from exsearch.methods.base import Method
 from exsearch.methods.format import shown_text
@@ -30,7 +30,9 @@ from exsearch.records import (
     WeightedTrajectory,
 )
 from exsearch.retrievers.base import Retriever
+from exsearch.retrievers.guarded import guarded
 
+REFUSALS_IN_A_ROW = 5  # of questions: then it is not the questions, it is the settings
 _REFERENCE = re.compile(r"#(\d+)")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
@@ -99,7 +101,7 @@ def warm_up_data(
 
     Raises:
         ConfigError: another method: decompositions are steps of the searcher alone.
-        RetrieverError: a search failed.
+        RetrieverError: the searches of several questions in a row failed.
     """
     if not isinstance(method, SearcherMethod):
         raise ConfigError(
@@ -108,10 +110,17 @@ def warm_up_data(
         )
     items: list[WeightedTrajectory] = []
     left_out: dict[str, list[str]] = {}
+    retriever, failed = guarded(retriever), 0
     for question in questions:
         if len(items) >= examples:
             break
-        steps = _steps(question, retriever, method, missing_support)
+        try:
+            steps = _steps(question, retriever, method, missing_support)
+            failed = 0
+        except RetrieverError:
+            steps, failed = "search failed", failed + 1
+            if failed == REFUSALS_IN_A_ROW:
+                raise
         if isinstance(steps, str):
             left_out.setdefault(steps, []).append(question.id)
             continue
