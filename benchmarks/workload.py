@@ -232,6 +232,10 @@ class LaidDown:
         """As the inner engine."""
         return self.inner.log_prob(prompts, continuations)
 
+    def release(self) -> None:
+        """As the inner engine."""
+        self.inner.release()
+
     def load_weights(self, folder: Path) -> None:
         """As the inner engine."""
         self.inner.load_weights(folder)

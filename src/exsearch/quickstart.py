@@ -1,13 +1,15 @@
 """The quick start is the main job, small, over the packaged sample and in one run folder.
 
-It indexes, measures, warms up, runs one GEM iteration, measures again and answers one question.
-Nothing here is new: every part is what another command does, and what is done is passed over when
-it is run again. The counts are in `recipes/quickstart.toml` and below.
+It indexes, asks the untrained model without search, warms up, runs one GEM iteration, measures
+again and answers one question. Nothing here is new: every part is what another command does, and
+what is done is passed over when it is run again. The counts are in `recipes/quickstart.toml` and in
+`SIZES`, of which a machine gets one that it does in minutes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +20,17 @@ from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.engines import check_engine
 from exsearch.engines.config import ModelConfig
+from exsearch.errors import ConfigError, RunError
 from exsearch.evaluation.metrics import exact_match, find_metric
 from exsearch.jobs.evaluate import evaluate
-from exsearch.jobs.inputs import Asking, ExampleSource
+from exsearch.jobs.inputs import Asking
 from exsearch.jobs.train import refuse_others_in_run, train
+from exsearch.json_files import read_json
+from exsearch.methods import open_method
+from exsearch.methods.base import Method
 from exsearch.progress import Bars
 from exsearch.retrievers import build_index
-from exsearch.runs import is_complete
+from exsearch.runs import is_complete, write_atomic
 from exsearch.searcher import Searcher
 from exsearch.show import percent, table, trace_text
 from exsearch.training.recipe import Recipe
@@ -32,24 +38,53 @@ from exsearch.training.stages import WARM_UP, RunFolder, iteration_name
 from exsearch.trajectories import TRAJECTORIES_FILE, read_trajectories
 
 RECIPE = Path(__file__).parent / "recipes" / "quickstart.toml"
-TEST_QUESTIONS = 24
 CHUNK = 12  # test questions that are asked side by side
-WORKED_EXAMPLES = 2  # for the untrained model, which does not know the format
-SMALL = (
-    "warm_up.examples=16",
-    "e_step.questions=4",
-    "e_step.samples=2",
-    "gem.dev_questions=2",
-)
-SMALL_TEST_QUESTIONS = 4
+SIZE_FILE = Path("test") / "quickstart.json"  # in the folder of the run, which has this size
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much of the sample the quick start takes.
+
+    Attributes:
+        work: GFLOP of products of matrices that take as long as the whole; measured, like the
+            figures in `docs/experiments.md`, on two cores with AVX2.
+        test_questions: The number of test questions.
+        overrides: Values that replace the recipe's, each as `key.sub=value`.
+    """
+
+    work: float
+    test_questions: int
+    overrides: tuple[str, ...] = ()
+
+
+SIZES = {
+    "full": Size(70_000, 24),
+    "medium": Size(35_000, 12, ("warm_up.examples=40", "e_step.questions=8")),
+    "small": Size(
+        10_000,
+        4,
+        (
+            "warm_up.examples=16",
+            "e_step.questions=4",
+            "e_step.samples=2",
+            "gem.dev_questions=2",
+        ),
+    ),
+}
+LONGEST = 600  # seconds that a size which nobody asked for may take
 UNTRAINED, TRAINED = "untrained", iteration_name(1)
-STAGES = {UNTRAINED: "untrained", WARM_UP: "warmed up", TRAINED: "after one GEM round"}
+STAGES = {
+    UNTRAINED: "untrained, without search",
+    WARM_UP: "warmed up",
+    TRAINED: "after one GEM round",
+}
 
 
 def run(
     out: Path,
     *,
-    small: bool = False,
+    size: str | None = None,
     overrides: tuple[str, ...] = (),
     say: Callable[[str], object] = lambda line: None,
     bars: Bars | None = None,
@@ -58,7 +93,8 @@ def run(
 
     Args:
         out: The run's folder; the evaluations are in its folder `test`.
-        small: True takes a third of the questions or fewer.
+        size: The name of one of `SIZES`; None takes the one that was begun with, or the largest
+            that this machine does within `LONGEST`.
         overrides: Values that replace the recipe's, each as `key.sub=value`.
         say: A function that is called with each line for a person.
         bars: Opens the progress bars; None shows them.
@@ -67,19 +103,21 @@ def run(
         The figures of each stage, the answered question and where everything is.
     """
     start, bars = time.perf_counter(), bars or Bars()
-    overrides = (*(SMALL if small else ()), *overrides)
+    load_config(Recipe, RECIPE, overrides)  # a wrong one shows before the machine is measured
+    refuse_others_in_run(out)
+    chosen = _settled_size(out, size, say)
+    overrides, count = (*SIZES[chosen].overrides, *overrides), SIZES[chosen].test_questions
     recipe = load_config(Recipe, RECIPE, overrides)
     check_engine(recipe.model, to_train=True)
-    refuse_others_in_run(out)
-    count = SMALL_TEST_QUESTIONS if small else TEST_QUESTIONS
     index = out / "index"
 
     say(f"[1/6] index the packaged sample into {index}")
     if not is_complete(index):
         corpus, kind = read_corpus([sample_path("corpus")]), recipe.retriever.kind
         build_index(corpus, index, kind=kind, progress=bars.shown)
-    say(f"[2/6] the untrained model, shown {WORKED_EXAMPLES} examples, on {count} test questions")
-    figures = {UNTRAINED: _measure(out, UNTRAINED, recipe.model, recipe, count, bars)}
+    say(f"[2/6] {count} test questions, {STAGES[UNTRAINED]}")
+    alone = open_method({"name": "direct"})
+    figures = {UNTRAINED: _measure(out, UNTRAINED, recipe.model, alone, recipe, count, bars)}
     say(
         f"[3/6] warm up on {recipe.warm_up.examples} questions, then one GEM round on "
         f"{recipe.e_step.questions} others, {recipe.e_step.samples} samples each"
@@ -88,7 +126,7 @@ def run(
     for step, stage in enumerate((WARM_UP, TRAINED), start=4):
         say(f"[{step}/6] the same test questions, {STAGES[stage]}")
         trained = dataclasses.replace(recipe.model, name=_model(out, stage))
-        figures[stage] = _measure(out, stage, trained, recipe, count, bars)
+        figures[stage] = _measure(out, stage, trained, recipe.method, recipe, count, bars)
     say("[6/6] one question, with its trace")
     question = _one_question(out)
     searcher = Searcher(_model(out, TRAINED), index, device=recipe.model.device)
@@ -110,13 +148,59 @@ def _model(out: Path, stage: str) -> str:
     return str(RunFolder(out).stage(stage).model)
 
 
+def _settled_size(out: Path, asked: str | None, say: Callable[[str], object]) -> str:
+    """The size of the run in `out`: the one that it was begun with, asked for, or fits.
+
+    Raises:
+        ConfigError: no such size.
+        RunError: the run was begun with another one, or its file is damaged.
+    """
+    if asked not in (None, *SIZES):
+        raise ConfigError(f"no size is called {asked!r}; there are {', '.join(SIZES)}")
+    file = out / SIZE_FILE
+    if file.is_file():
+        remedy = "name another folder with --out"
+        begun = read_json(file, RunError, remedy, size=str)["size"]
+        if begun not in SIZES or asked not in (None, begun):
+            raise RunError(f"{out}: begun with size {begun}; {remedy}")
+        return begun
+    rate = _product_rate()
+    seconds = {name: size.work / rate for name, size in SIZES.items()}
+    fits = next((name for name in SIZES if seconds[name] <= LONGEST), min(seconds, key=seconds.get))
+    size = asked or fits
+    say(
+        f"this machine multiplies matrices at {rate:.0f} GFLOP/s: size {size} takes about "
+        f"{max(1, seconds[size] / 60):.0f} minutes (--size takes {', '.join(SIZES)})"
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, json.dumps({"size": size}))
+    return size
+
+
+def _product_rate() -> float:
+    """GFLOP/s of this machine for products of float32 matrices; takes a second."""
+    import torch
+
+    a = torch.rand(1024, 1024)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        torch.mm(a, a)
+        seconds.append(time.perf_counter() - start)
+    return 2 * len(a) ** 3 / min(seconds) / 1e9
+
+
 def _measure(
-    out: Path, stage: str, model: ModelConfig, recipe: Recipe, count: int, bars: Bars
+    out: Path,
+    stage: str,
+    model: ModelConfig,
+    method: Method,
+    recipe: Recipe,
+    count: int,
+    bars: Bars,
 ) -> dict[str, Any]:
-    index = str(out / "index")
-    asking = Asking("sample:test", index, model, recipe.method, count, recipe.seed)
-    examples = ExampleSource(WORKED_EXAMPLES, "sample:train") if stage == UNTRAINED else None
-    return evaluate(asking, out / "test" / stage, chunk=CHUNK, examples=examples, bars=bars)
+    asking = Asking("sample:test", str(out / "index"), model, method, count, recipe.seed)
+    return evaluate(asking, out / "test" / stage, chunk=CHUNK, bars=bars)
 
 
 def _one_question(out: Path) -> str:

@@ -295,7 +295,7 @@ def test_quickstart_indexes_as_its_recipe_says(
     monkeypatch.setattr("exsearch.quickstart.evaluate", stop)
     overrides = ("retriever.kind=memory", f"model.name={tiny_model_folder}", "model.device=cpu")
     with pytest.raises(Indexed):
-        quickstart(tmp_path / "out", small=True, overrides=overrides)
+        quickstart(tmp_path / "out", size="small", overrides=overrides)
     facts = json.loads((tmp_path / "out" / "index" / "retriever.json").read_text())
     assert facts["kind"] == "memory"
 
@@ -304,7 +304,7 @@ def test_quickstart_is_for_the_searcher(
     run: Callable[..., Any], tmp_path: Path, tiny_model_folder: Path
 ):
     """Its recipe sets the searcher's own fields, and it warms up by decompositions."""
-    command = ["quickstart", "--small", "--model", tiny_model_folder, "--device", "cpu"]
+    command = ["quickstart", "--size", "small", "--model", tiny_model_folder, "--device", "cpu"]
     command += ["--out", tmp_path / "out", "--set"]
     assert "unknown key method.max_steps" in run(*command, "method.name=look-first", code=2)
     with pytest.raises(ConfigError, match=r"unknown key method\.max_steps"):

@@ -224,9 +224,7 @@ def test_the_system_lets_two_folders_change_places(tmp_path):
 
 
 @pytest.mark.parametrize("one_step", [True, False])
-def test_a_reader_never_fails_and_writers_do_not_break_one_another(
-    tmp_path, monkeypatch, one_step
-):
+def test_a_reader_never_fails_and_writers_do_not_break_one_another(tmp_path, monkeypatch, one_step):
     if not one_step:
         monkeypatch.setattr(folders, "_exchange", lambda one, other: False)
     path = tmp_path / "index"

@@ -17,23 +17,25 @@ from exsearch.progress import Bars
 QUICKSTART_EXAMPLES = """\b
 Examples:
   exsearch quickstart
-  exsearch quickstart --out try --small
+  exsearch quickstart --out try --size small
 """
 
 
 @click.command(epilog=QUICKSTART_EXAMPLES)
 @click.option("--out", type=PATH, default="quickstart", metavar="DIR", help="Folder to write.")
 @click.option(
-    "--small", is_flag=True, help="A third of the questions: shows the way, not the figures."
+    "--size",
+    type=click.Choice(["full", "medium", "small"]),
+    help="How much of the sample is taken; by default what this machine does in ten minutes.",
 )
 @recipe_model_options
 @set_option
 @common
-def quickstart(out: Path, small: bool, as_json: bool, bars: Bars, **options: Any) -> None:
+def quickstart(out: Path, size: str | None, as_json: bool, bars: Bars, **options: Any) -> None:
     """Train a small searcher on the packaged sample.
 
-    Evaluates the untrained model, warms up, runs one GEM iteration, evaluates again and answers one
-    question.
+    Asks the untrained model without search, warms up, runs one GEM iteration, evaluates again and
+    answers one question.
 
     Run again, the same command goes on where it stopped.
     """
@@ -41,7 +43,7 @@ def quickstart(out: Path, small: bool, as_json: bool, bars: Bars, **options: Any
 
     results = run(
         out,
-        small=small,
+        size=size,
         overrides=recipe_overrides(options),
         say=lambda line: click.echo(line, err=as_json),
         bars=bars,

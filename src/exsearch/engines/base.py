@@ -206,6 +206,13 @@ class Engine(Protocol):
         """
         ...
 
+    def release(self) -> None:
+        """Give back the memory of the weights and of what was kept, until `load_weights`.
+
+        Training calls it where `trains`, since it needs that memory; an open session is over then.
+        """
+        ...
+
     def load_weights(self, folder: Path) -> None:
         """Take over the weights of a checkpoint folder of the same architecture.
 

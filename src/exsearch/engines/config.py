@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from exsearch.config import check_least
 
+CACHE_SHARE = 1 / 8  # of the memory, for the keys and values that an engine here keeps
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:

@@ -46,6 +46,9 @@ class InTurns:
             "weighed with it; take --engine transformers"
         )
 
+    def release(self) -> None:
+        """Give nothing back (`Engine.release`); an engine that can has a method of its own."""
+
     def load_weights(self, folder: Path) -> None:
         """Refuse to take over weights; an engine that trains has a method of its own.
 

@@ -133,7 +133,7 @@ def save_training(
         tensors: dict[str, torch.Tensor] = {}
         for i, p in enumerate(_trained(optimizer)):
             for name, value in optimizer.state[p].items():
-                tensors[f"{i}.{name}"] = value.detach().cpu().contiguous().clone()
+                tensors[f"{i}.{name}"] = value.detach().cpu().contiguous()
         save_file(tensors, out / OPTIMIZER_FILE)
         (out / STATE_FILE).write_text(json.dumps({"step": step}))
 

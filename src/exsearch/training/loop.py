@@ -118,6 +118,7 @@ class Loop:
         warms_up = bool(self.recipe.warm_up.examples or self.recipe.warm_up.file)
         if (warms_up or self.recipe.gem.iterations) and not self.run_folder.has_learned:
             config = self.recipe.warm_up if warms_up else self.recipe.m_step
+            self._release()
             save_drill(self.model, config, self.device, self.run_folder.folder / ".drill")
         stages, order = [START], self.train
         if warms_up:
@@ -257,6 +258,7 @@ class Loop:
         stage = self._stage(name)
         if not is_complete(stage.model):
             resumed = is_complete(stage.checkpoint)
+            self._release()
             model = load_trainable(stage.checkpoint if resumed else self.model, config, self.device)
             optimizer = new_optimizer(model, config)
             first = load_training(optimizer, stage.checkpoint) if resumed else 0
@@ -363,6 +365,11 @@ class Loop:
 
     def _stage(self, name: str) -> Stage:
         return self.run_folder.stage(name)
+
+    def _release(self) -> None:
+        """Have the engine give its memory back, which training needs."""
+        self.engine.release()
+        self._loaded = ""
 
     def _use(self, model: str) -> None:
         if self._loaded != model:

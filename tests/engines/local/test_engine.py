@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from types import SimpleNamespace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from transformers import LlamaConfig  # noqa: E402
+
 from exsearch.engines import load_engine  # noqa: E402
 from exsearch.engines.base import GREEDY, Request, Sampling  # noqa: E402
+from exsearch.engines.local.cache import suitable_capacity  # noqa: E402
 from exsearch.engines.local.engine import TransformersEngine, _context  # noqa: E402
 from exsearch.errors import EngineError, ModelError  # noqa: E402
+from exsearch.hardware import GIB  # noqa: E402
 
 SAMPLED = Sampling()
 
@@ -267,6 +273,37 @@ def test_weights_are_taken_over(engine_with, tmp_path):
     before = engine.log_prob([(5, 6)], [(7, 8)])
     engine.load_weights(tmp_path)
     assert engine.log_prob([(5, 6)], [(7, 8)]) == other.log_prob([(5, 6)], [(7, 8)]) != before
+
+
+def test_weights_that_were_given_back_are_gone_until_others_are_loaded(
+    engine_with, tiny_model_folder
+):
+    engine = engine_with()
+    want = engine.log_prob([(5, 6)], [(7, 8)])
+    session, weights = engine.open(), weakref.ref(engine.model)
+    engine.release()
+    with pytest.raises(EngineError, match="over: the weights of its engine were given back"):
+        session.step()
+    del session
+    gc.collect()
+    assert weights() is None
+    for use in (engine.open, lambda: engine.log_prob([(5,)], [(6,)])):
+        with pytest.raises(EngineError, match="weights were given back: load some first"):
+            use()
+    engine.load_weights(tiny_model_folder)
+    assert engine.log_prob([(5, 6)], [(7, 8)]) == want
+
+
+@pytest.mark.parametrize(
+    ("gib", "places"), [(1, 4096), (4, 8192), (8, 16384), (16, 32768), (1000, 32768)]
+)
+def test_the_cache_suits_the_memory(gib, places):
+    # 2 * 30 layers * 3 groups * 64 * 4 bytes = 46,080 bytes a token; an eighth of 8 GiB holds
+    # 23,301 of them, and 16,384 is the next power of two below.
+    config = LlamaConfig(
+        num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3, hidden_size=576
+    )
+    assert suitable_capacity(config, torch.float32, gib * GIB) == places
 
 
 def test_an_adapter_folder_is_a_model(engine_with, tiny_model_folder, tmp_path):

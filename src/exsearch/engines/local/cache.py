@@ -24,10 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exsearch.engines.config import CACHE_SHARE
 from exsearch.models.attention import States, attend_rows, attend_span
 from exsearch.models.prefixes import PrefixTree, Span
 
 _COLUMNS = 256  # rows grow by so many at a time
+_MOST = 32768  # tokens: the prompts of a large batch of questions
+_LEAST = 4096
 
 
 @dataclasses.dataclass
@@ -46,6 +49,23 @@ class _Pass:
     places: Tensor  # (N - B,) of the spans' new tokens
     owners: Sequence[int]  # the row that each span becomes; -1 for none
     masks: dict[tuple[int, int, int], Tensor | None] = dataclasses.field(default_factory=dict)
+
+
+def suitable_capacity(config: Any, dtype: torch.dtype, memory: int) -> int:
+    """The number of places, a power of two, that suits a machine: `CACHE_SHARE` of its memory.
+
+    Args:
+        config: The model's text configuration.
+        dtype: The type of its keys and values.
+        memory: Bytes of memory in all, free or not: what is free changes from run to run, and with
+            the places also which tokens share a pass, and so the last bits of their floats.
+    """
+    heads = config.num_attention_heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    token = 2 * config.num_hidden_layers * groups * width * dtype.itemsize
+    places = int(CACHE_SHARE * memory / token)
+    return min(_MOST, max(_LEAST, 1 << max(0, places.bit_length() - 1)))
 
 
 class KeyValueCache:

@@ -17,9 +17,10 @@ from exsearch.engines.base import Generation, Request, Sampling, Session, TooLon
 from exsearch.engines.chat import HuggingFaceChat
 from exsearch.engines.config import ModelConfig
 from exsearch.engines.local.batching import ContinuousBatch
-from exsearch.engines.local.cache import KeyValueCache
+from exsearch.engines.local.cache import KeyValueCache, suitable_capacity
 from exsearch.engines.local.scoring import tail_log_probs
 from exsearch.errors import EngineError, ModelError
+from exsearch.hardware import usable_memory
 from exsearch.models.attention import check_packable, packed_attention
 from exsearch.models.linear import PackedWeights
 from exsearch.models.loading import load_model, load_tokenizer, loading
@@ -36,7 +37,8 @@ class TransformersEngine:
         batch_size: The number of sequences written side by side.
         token_budget: The most prompt tokens in one pass; 0 takes what suits the device.
         cache_tokens: The number of tokens whose keys and values are kept for prompts that begin
-            alike; more are kept where the prompts of one pass need more.
+            alike; more are kept where the prompts of one pass need more. None takes what suits the
+            machine's memory (`suitable_capacity`), the same at each run on it.
         template_kwargs: Variables for the chat template.
         system_prompt: A system turn before every chat; None leaves it to the chat template.
 
@@ -61,11 +63,11 @@ class TransformersEngine:
         device: Literal["auto", "cpu", "cuda"] = "auto",
         batch_size: int = 64,
         token_budget: int = 0,
-        cache_tokens: int = 32768,
+        cache_tokens: int | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
         system_prompt: str | None = None,
     ):
-        if cache_tokens < 0:
+        if cache_tokens is not None and cache_tokens < 0:
             raise ValueError(f"cache_tokens is {cache_tokens}, expected 0 or more")
         self.device = _device(device)
         self.folder = str(folder)
@@ -79,6 +81,11 @@ class TransformersEngine:
         self.token_budget = token_budget or (32768 if self.device.type == "cuda" else 2048)
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         self.encoded_tokens = self.decoded_tokens = 0  # put through the model so far
+        if cache_tokens is None:
+            memory = _memory(self.device)
+            cache_tokens = suitable_capacity(
+                self.model.config.get_text_config(), self.dtype, memory
+            )
         self.cache_tokens = cache_tokens
         self._cache = KeyValueCache(cache_tokens, batch_size, self.device)
         self._session: _Guarded | None = None
@@ -102,8 +109,16 @@ class TransformersEngine:
         """
         with loading(folder):
             self.model = load_model(folder, self.dtype).to(self.device).eval()
+        self._context = _context(self.model.config.get_text_config())
         self._packed = PackedWeights(self.model)
         self._cached_weights = None  # the cache holds what other weights computed
+
+    def release(self) -> None:
+        """Give back the memory of weights and cache (`Engine.release`)."""
+        if self._session:
+            self._session.over = "the weights of its engine were given back"
+        self.model = self._packed = self._session = self._cached_weights = None
+        self._cache = KeyValueCache(self.cache_tokens, self.rows, self.device)
 
     def open(self) -> Session:
         """A new session with an empty cache; it ends the session before it."""
@@ -183,6 +198,8 @@ class TransformersEngine:
         It does not where someone writes through `p.data`, or switches a PEFT adapter: load anew
         then.
         """
+        if self.model is None:
+            raise EngineError("this engine's weights were given back: load some first")
         return id(self.model), sum(p._version for p in self.model.parameters())
 
     def _count(self, encoded: int, decoded: int) -> None:
@@ -212,10 +229,9 @@ class TransformersEngine:
                 self.model.train()
 
     def _check_length(self, tokens: int) -> None:
-        limit = _context(self.model.config.get_text_config())
-        if limit and tokens > limit:
+        if self._context and tokens > self._context:
             raise TooLongError(
-                f"a sequence of {tokens} tokens does not fit the model's {limit}: lower "
+                f"a sequence of {tokens} tokens does not fit the model's {self._context}: lower "
                 "method.passages, method.passage_words or method.max_steps"
             )
 
@@ -256,6 +272,13 @@ def _context(config: Any) -> int | None:
         if part.get("rope_type") == "longrope":
             return part["original_max_position_embeddings"]
     return getattr(config, "max_position_embeddings", None)
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes of memory that the device has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return usable_memory()
 
 
 def _device(name: str) -> torch.device:
