@@ -66,7 +66,8 @@ def drive(method, actions):
     episode = begin(QUESTION, method, TOKENIZER, sample=3)
     for query, found, selected, evidence in steps:
         say(episode, render_thought(Search(query)))
-        assert (episode.ask, episode.look) == (None, Look(query, method.passages))
+        look = Look(query, method.passages, method.passage_words)
+        assert (episode.ask, episode.look) == (None, look)
         episode.found(found)
         step = Step(query, found)
         if due(episode) is CallKind.SELECT:

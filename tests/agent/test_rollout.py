@@ -15,6 +15,7 @@ from exsearch.engines.scripted import ScriptedEngine, ScriptedTokenizer
 from exsearch.engines.session import InTurns
 from exsearch.errors import EngineError, RetrieverError
 from exsearch.methods.format import ANSWER_FRAME
+from exsearch.methods.rag import RagMethod
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import CallKind, Passage, Question, StopReason
 from exsearch.retrievers.cached import CachedRetriever
@@ -444,8 +445,15 @@ def test_a_real_model_goes_the_whole_way(tiny_engine, sample_retriever, sample_q
 def test_a_prompt_too_long_for_the_model_is_its_own_failure(
     tiny_engine, sample_retriever, sample_questions
 ):
-    long = Question("long", "why " * 3000)
-    trajectories = rollout([*sample_questions[:2], long], tiny_engine, sample_retriever)
+    class Wordy:
+        def search(self, queries, k):
+            one = [Passage("long", "", "why " * 3000)]
+            found = sample_retriever.search(queries, k)
+            return [one if q == "Why?" else f for q, f in zip(queries, found, strict=True)]
+
+    questions = [*sample_questions[:2], Question("long", "Why?")]
+    method = RagMethod(passages=1, passage_words=3000)
+    trajectories = rollout(questions, tiny_engine, Wordy(), method=method)
     assert [t.stop_reason.is_error for t in trajectories] == [False, False, True]
     assert "does not fit the model's 2048" in (trajectories[-1].error or "")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exsearch.data.corpus import read_corpus, split_text
+from exsearch.data.corpus import count_words, read_corpus, split_text
 from exsearch.errors import DataError
 from exsearch.records import Passage
 
@@ -221,3 +221,28 @@ def test_no_word_is_lost_and_no_piece_too_long(text, words):
     pieces = list(split_text(text, words))
     assert " ".join(pieces).split() == text.split()
     assert all(0 < len(piece.split()) <= words for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("漢" * 1000, [300, 300, 300, 100]),
+        ("東京は日本の首都である。" * 60, [324, 324, 72]),  # whole sentences
+        ("「雨だ。」と彼は言った。" * 60, [360, 360]),
+        ("ไทย" * 250, [300, 300, 150]),
+        ("ประเทศไทย " * 40, [329, 69]),  # whole phrases
+        ("x" * 25_000, [10_000, 10_000, 5_000]),
+        ("|a|b" * 5_000, [10_000, 10_000]),
+    ],
+)
+def test_text_without_blanks_is_cut_by_sentence_and_length(text, sizes):
+    pieces = list(split_text(text))
+    assert [len(piece) for piece in pieces] == sizes
+    assert "".join(" ".join(pieces).split()) == "".join(text.split())
+    assert all(count_words(piece) <= 100 for piece in pieces)
+
+
+def test_foreign_names_do_not_move_the_cuts_of_english_text():
+    names = "Tokyo (東京, Tōkyō) is not in Siam (ไทย) at all. Musume (娘。, girl) sings. "
+    pieces = list(split_text(names * 20))
+    assert [len(piece.split()) for piece in pieces] == [98, 98, 84]

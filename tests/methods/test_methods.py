@@ -87,7 +87,7 @@ def test_direct_by_hand():
 
 def test_rag_by_hand():
     plan = Driven(RagMethod(passages=3, passage_words=8, answer_tokens=7))
-    assert plan.move == Look(QUESTION.question, 3)
+    assert plan.move == Look(QUESTION.question, 3, 8)
     plan.send((DUNE, FILM))
     assert plan.steps == [Step(QUESTION.question, (DUNE, FILM))]
     plan.asks(READ, CallKind.ANSWER, 7, forced="Answer:")
@@ -111,12 +111,12 @@ def test_self_ask_by_hand():
     assert plan.move.parse("Search: who wrote it") == Search("who wrote it")
     assert plan.move.parse("hm") == Malformed("no_action")
     plan.says("Search: who wrote it")
-    assert plan.move == Look("who wrote it", 1)
+    assert plan.move == Look("who wrote it", 1, 5)
     plan.send((DUNE,))
     assert plan.steps == [NOTE]
     plan.asks(ONE_NOTE, CallKind.THINK, 9)
     plan.says("Search: and where?")
-    assert plan.move == Look("and where?", 1)
+    assert plan.move == Look("and where?", 1, 5)
     plan.send(())
     assert plan.steps == [NOTE, Step("and where?", ())]
     plan.asks(TWO_NOTES, CallKind.THINK, 9)

@@ -13,7 +13,7 @@ from exsearch.methods import open_method
 from exsearch.methods.base import Malformed
 from exsearch.methods.format import parse_record, parse_select, parse_thought
 from exsearch.methods.searcher import SearcherMethod
-from exsearch.records import CallKind, Evidence, Hop, Question, StopReason
+from exsearch.records import CallKind, Evidence, Hop, Passage, Question, StopReason
 from exsearch.training.warm_up import hops, warm_up_data
 
 METHOD = SearcherMethod(passages=3)
@@ -167,6 +167,18 @@ def test_a_record_holds_nothing_that_its_prompt_does_not_show(make, tokenizer, s
     ]
     assert "Bonn" in tokenizer.decode(record.prompt_ids)
     assert "Bonn" in tokenizer.decode(record.output_ids)
+
+
+def test_a_record_of_text_without_blanks_is_one_sentence(tokenizer):
+    class Found:
+        def search(self, queries, k):
+            return [[Passage("p", "北京", "城市很大。" * 4 + "它是中国的首都。" + "人很多。" * 9)]]
+
+    hop = Hop("北京是什么", "首都", None, "p")
+    question = Question("q", "北京是什么", ("首都",), ("p",), (hop,))
+    data = warm_up_data([question], Found(), tokenizer, METHOD, examples=1)
+    (evidence,) = data.items[0].trajectory.evidence
+    assert evidence.text == "北京: 它是中国的首都。"
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ serves sampling, replay and training data.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from exsearch.agent.examples import WorkedExamples
+from exsearch.agent.shown import shown_passage, shown_question
 from exsearch.engines.base import ChatTokenizer
 from exsearch.errors import ModelError
 from exsearch.methods.base import Answer, Ask, Look, Malformed, Method, Plan
@@ -39,7 +41,7 @@ def begin(
         at once, in `stop_reason`.
     """
     steps: list[Step] = []
-    plan = method.plan(question, steps)
+    plan = method.plan(shown_question(question, tokenizer), steps)
     return Episode(question, sample, method.name, plan, steps, tokenizer, examples)
 
 
@@ -53,7 +55,6 @@ class Episode:
         question: The question that is answered.
         sample: The episode's number among the samples of its question, from 0.
         method: The name of the method.
-        steps: The finished searches; the plan appends them.
         tokenizer: The tokenizer of the model that is asked.
         examples: Solved questions, shown before each new chat.
         calls: The model calls so far, a malformed last one included until it is retracted.
@@ -80,7 +81,7 @@ class Episode:
         examples: WorkedExamples | None,
     ):
         self.question, self.sample, self.method = question, sample, method
-        self.steps, self.tokenizer = steps, tokenizer
+        self.tokenizer = tokenizer
         self.examples = examples or WorkedExamples()
         self.calls: list[Call] = []
         self.ask: Ask | None = None
@@ -92,8 +93,17 @@ class Episode:
         self.error: str | None = None
         self.retries = 0
         self.retrying = False  # the next call repeats a malformed one
-        self._plan = plan
+        self._plan, self._steps = plan, steps
+        self._whole: dict[Passage, Passage] = {}  # what the plan was shown of each -> the passage
         self._go_on(None)
+
+    @property
+    def steps(self) -> list[Step]:
+        """The finished searches, which the plan appends, with the passages as they were found."""
+        return [
+            dataclasses.replace(step, passages=tuple(self._whole.get(p, p) for p in step.passages))
+            for step in self._steps
+        ]
 
     def prompt_ids(self, *, hinted: bool = False) -> tuple[int, ...]:
         """The token ids of the next call's prompt; what is forced is part of them, without loss.
@@ -140,9 +150,14 @@ class Episode:
         self._go_on(reply)
 
     def found(self, passages: Sequence[Passage]) -> None:
-        """Take in the passages that the search found, best first, and go on to the next move."""
+        """Take in the passages that the search found, best first, and go on to the next move.
+
+        The plan gets what may be shown of them (`shown_passage`); `steps` has them whole.
+        """
         assert self.look is not None
-        self._go_on(tuple(passages))
+        shown = [shown_passage(p, self.look.words, self.tokenizer) for p in passages]
+        self._whole |= zip(shown, passages, strict=True)
+        self._go_on(tuple(shown))
 
     def _go_on(self, value: object) -> None:
         """Hand the plan what it waits for, up to its next move or its end."""

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from exsearch.data.json_lines import SUFFIXES, Fields, check_exists, clean, read_objects
@@ -23,7 +23,20 @@ TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".rst")
 PASSAGE_WORDS = 100
 
 _PARAGRAPH_END = re.compile(r"\n\s*\n")
-_SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[\"'(\[]?[^\W_a-z])")
+# Of scripts without blanks between sentences, for a class of a regular expression.
+FULL_STOPS = r"\u3002\uff01\uff1f\uff61\u104b\u17d4\u0f0d"
+_CLOSE, _OPEN = r"\u300d\u300f\u201d\u2019\uff09\u3011", r"\u300c\u300e\u201c\u2018\uff08\u3010"
+_SENTENCE_END = re.compile(
+    r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[\"'(\[]?[^\W_a-z])"
+    rf"|(?:(?<=[{FULL_STOPS}])|(?<=[{FULL_STOPS}][{_CLOSE}]))\s*(?=[{_OPEN}]?\w)"
+)
+_UNSPACED_END = re.compile(rf"[{FULL_STOPS}][{_CLOSE}]?$")
+# Han, kana, Thai, Lao, Tibetan, Burmese, Khmer: written without blanks between words.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003ffff]"
+)
+_UNSPACED_LETTERS, _LETTERS = 3, 100  # that count as a word
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 _UNDERLINED = re.compile(r"^(\S.*)\n([^\w\s])\2{2,}[ \t]*$", re.MULTILINE)
 _FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
@@ -161,33 +174,62 @@ def split_text(text: str, words: int = PASSAGE_WORDS) -> Iterator[str]:
     """Cut a text into pieces of at most `words` words, at the ends of paragraphs and sentences.
 
     A piece that is more than half full ends with its paragraph. A sentence longer than `words` is
-    cut between words.
+    cut between words, and within what has no blanks. Words are counted by `count_words`.
 
     Args:
         text: The text; blank lines end paragraphs.
         words: The most words in a piece.
     """
     piece = ""
-    count = 0
     for paragraph in _PARAGRAPH_END.split(text.replace("\r\n", "\n")):
-        joint = "\n"
-        for sentence in _sentences(paragraph, words):
-            size = len(sentence.split())
-            if piece and count + size > words:
-                yield piece
-                piece, count = "", 0
-            piece = f"{piece}{joint}{sentence}" if piece else sentence
-            count += size
-            joint = " "
-        if count > words // 2:
+        joint = "\n" if piece else ""
+        for sentence in _SENTENCE_END.split(paragraph):
+            for part in _parts(sentence, words):
+                longer = f"{piece}{joint}{part}"
+                if piece and count_words(longer) > words:
+                    yield piece
+                    longer = part
+                piece, joint = longer, " "
+            joint = "" if _UNSPACED_END.search(piece) else joint
+        if count_words(piece) > words // 2:
             yield piece
-            piece, count = "", 0
+            piece = ""
     if piece:
         yield piece
 
 
-def _sentences(paragraph: str, words: int) -> Iterable[str]:
-    for sentence in _SENTENCE_END.split(paragraph):
-        parts = sentence.split()
-        for start in range(0, len(parts), words):
-            yield " ".join(parts[start : start + words])
+def count_words(text: str) -> int:
+    """The number of words; of what has no blanks, some letters count as one.
+
+    These are 3 letters of a script that is written without blanks, and 100 of any other.
+    """
+    return sum(map(_count, text.split()))
+
+
+def _count(part: str) -> int:
+    return max(1, len(_UNSPACED.findall(part)) // _UNSPACED_LETTERS, len(part) // _LETTERS)
+
+
+def _parts(sentence: str, words: int) -> Iterator[str]:
+    """A sentence in parts of at most `words` words."""
+    line: list[str] = []
+    count = 0
+    for part in sentence.split():
+        *full, rest = _slices(part, words)
+        if line and (full or count + _count(rest) > words):
+            yield " ".join(line)
+            line, count = [], 0
+        yield from full
+        line.append(rest)
+        count += _count(rest)
+    if line:
+        yield " ".join(line)
+
+
+def _slices(part: str, words: int) -> list[str]:
+    """What has no blanks, cut where it is longer than `words` words."""
+    if _count(part) <= words:
+        return [part]
+    unspaced = len(_UNSPACED.findall(part)) // _UNSPACED_LETTERS > words
+    size = words * (_UNSPACED_LETTERS if unspaced else _LETTERS)
+    return [part[start : start + size] for start in range(0, len(part), size)]

@@ -83,10 +83,13 @@ class Look:
     Attributes:
         query: The sub-query that is searched for.
         k: The most passages that the search returns.
+        words: The number of words of each passage that the plan shows: it gets no more of them, and
+            of text without blanks as much as so many words may take.
     """
 
     query: str
     k: int
+    words: int = 1000
 
 
 Plan = Generator[Ask | Look, Any, Answer]

@@ -17,7 +17,7 @@ import functools
 import re
 from collections.abc import Sequence
 
-from exsearch.methods.base import Answer, Ask, Malformed
+from exsearch.methods.base import Answer, Ask, Look, Malformed
 from exsearch.records import CallKind, Evidence, Passage, Step, StopReason
 
 SEARCH_FRAME = "Search:"
@@ -135,16 +135,15 @@ def ask_answer(
     return Ask(CallKind.ANSWER, prompt, parse, max_tokens, ANSWER_FRAME, goes_on=goes_on)
 
 
-def noted(query: str, found: Sequence[Passage], words: int) -> Step:
+def noted(look: Look, found: Sequence[Passage]) -> Step:
     """A step whose evidence is the beginning of the best passage.
 
     Args:
-        query: The sub-query that was searched for.
+        look: The search; so many words of the passage as it shows become evidence.
         found: The passages that it found, best first; where there are none, there is no evidence.
-        words: The number of words of the passage that become evidence.
     """
-    evidence = [Evidence(shown_text(p, words), (p.id,)) for p in found[:1]]
-    return Step(query, tuple(found), evidence=evidence[0] if evidence else None)
+    evidence = [Evidence(shown_text(p, look.words), (p.id,)) for p in found[:1]]
+    return Step(look.query, tuple(found), evidence=evidence[0] if evidence else None)
 
 
 def shown_text(passage: Passage, words: int) -> str:

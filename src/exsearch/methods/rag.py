@@ -32,7 +32,7 @@ class RagMethod:
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
         """Search for the question itself, then ask for the answer (`Method.plan`)."""
-        found = yield Look(question.question, self.passages)
+        found = yield Look(question.question, self.passages, self.passage_words)
         steps.append(Step(question.question, found))
         prompt = answer_prompt(question.question, found, self.passage_words)
         return (yield ask_answer(prompt, self.answer_tokens))

@@ -68,7 +68,7 @@ class SearcherMethod:
             action = yield ask_thought(self._prompt(question, steps), limit, goes_on=goes_on)
             if isinstance(action, Answer):
                 return action
-            found = yield Look(action.query, self.passages)
+            found = yield Look(action.query, self.passages, self.passage_words)
             steps.append((yield from self._read(action.query, found, goes_on)))
         prompt = self._prompt(question, steps)
         return (yield ask_answer(prompt, limit, StopReason.MAX_STEPS, goes_on=goes_on))

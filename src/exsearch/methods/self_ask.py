@@ -35,6 +35,6 @@ class SelfAskMethod:
             action = yield ask_thought(think_prompt(question.question, steps), self.thought_tokens)
             if isinstance(action, Answer):
                 return action
-            steps.append(noted(action.query, (yield Look(action.query, 1)), self.passage_words))
+            steps.append(noted(look := Look(action.query, 1, self.passage_words), (yield look)))
         prompt = think_prompt(question.question, steps)
         return (yield ask_answer(prompt, self.thought_tokens, StopReason.MAX_STEPS))

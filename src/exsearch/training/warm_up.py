@@ -14,11 +14,12 @@ from typing import Literal
 
 from exsearch.agent.episode import answer_ids, begin
 from exsearch.agent.replay import UnreplayableError, replay
+from exsearch.agent.shown import shown_passage
+from exsearch.data.corpus import FULL_STOPS, count_words
 from exsearch.engines.base import ChatTokenizer
 from exsearch.errors import ConfigError, DataError, RetrieverError
 from exsearch.evaluation.metrics import normalize
 from exsearch.methods.base import Method
-from exsearch.methods.format import shown_text
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import (
     Evidence,
@@ -34,7 +35,7 @@ from exsearch.retrievers.guarded import guarded
 
 REFUSALS_IN_A_ROW = 5  # of questions: then it is not the questions, it is the settings
 _REFERENCE = re.compile(r"#(\d+)")
-_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_SENTENCE = re.compile(rf"(?<=[.!?])\s+|(?<=[{FULL_STOPS}])")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,7 @@ def warm_up_data(
         if len(items) >= examples:
             break
         try:
-            steps = _steps(question, retriever, method, missing_support)
+            steps = _steps(question, retriever, tokenizer, method, missing_support)
             failed = 0
         except RetrieverError:
             steps, failed = "search failed", failed + 1
@@ -168,7 +169,11 @@ def check_prompts(
 
 
 def _steps(
-    question: Question, retriever: Retriever, method: SearcherMethod, missing_support: str
+    question: Question,
+    retriever: Retriever,
+    tokenizer: ChatTokenizer,
+    method: SearcherMethod,
+    missing_support: str,
 ) -> list[Step] | str:
     """The steps that the decomposition describes, searched for real; or why there are none."""
     plan = hops(question)
@@ -186,7 +191,8 @@ def _steps(
             return "does not read back"
         short.append(hop.answer_short or hop.answer)
         passages = tuple(retriever.search([query], method.passages)[0])
-        support = _support(hop, passages, method.passage_words)
+        shown = [shown_passage(p, method.passage_words, tokenizer) for p in passages]
+        support = _support(hop, passages, shown)
         if support is None and missing_support == "leave_out":
             return "support not found"
         selected = None
@@ -194,8 +200,7 @@ def _steps(
             selected = (support.id,) if support else ()
         evidence = None
         if support:
-            shown = shown_text(support, method.passage_words)
-            evidence = Evidence(_fact(hop, query, support.title, shown), (support.id,))
+            evidence = Evidence(_fact(hop, query, support.title, support.text), (support.id,))
         steps.append(Step(query, passages, selected, evidence))
     return steps
 
@@ -210,23 +215,23 @@ def _fill(question: str, short_answers: Sequence[str]) -> str:
     return " ".join(_REFERENCE.sub(answer, question).replace(">>", " ").split())
 
 
-def _support(hop: Hop, passages: Sequence[Passage], words: int) -> Passage | None:
-    """The annotated passage among those found; without an annotation, one that holds the answer.
+def _support(hop: Hop, passages: Sequence[Passage], shown: Sequence[Passage]) -> Passage | None:
+    """What is shown of the annotated passage; without an annotation, of one that has the answer.
 
-    None as well where the answer stands in what is cut off after `words` words: a record of it
-    would teach the model to make facts up.
+    None as well where the answer stands in what is not shown: a record of it would teach the model
+    to make facts up.
     """
     wanted = f" {normalize(hop.answer_short or hop.answer)} "
 
-    def holds(passage: Passage, text: str) -> bool:
-        return wanted in f" {normalize(f'{passage.title} {text}')} "
+    def holds(passage: Passage) -> bool:
+        return wanted in f" {normalize(f'{passage.title} {passage.text}')} "
 
     if hop.support_id is None:
-        return next((p for p in passages if holds(p, shown_text(p, words))), None)
-    support = next((p for p in passages if p.id == hop.support_id), None)
-    if support and holds(support, support.text) and not holds(support, shown_text(support, words)):
-        return None
-    return support
+        return next((p for p in shown if holds(p)), None)
+    for whole, support in zip(passages, shown, strict=True):
+        if whole.id == hop.support_id:
+            return None if holds(whole) and not holds(support) else support
+    return None
 
 
 def _fact(hop: Hop, query: str, title: str, text: str) -> str:
@@ -235,6 +240,6 @@ def _fact(hop: Hop, query: str, title: str, text: str) -> str:
         return hop.answer
     wanted = normalize(hop.answer)
     for sentence in _SENTENCE.split(text):
-        if wanted in normalize(sentence) and len(sentence.split()) <= 40:
+        if wanted in normalize(sentence) and count_words(sentence) <= 40:
             return sentence if title in sentence else f"{title}: {sentence}"
     return f"{query.rstrip('?')}: {hop.answer}"
