@@ -190,14 +190,14 @@ def test_a_hangup_that_is_ignored_stays_so(
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_full_disk_is_one_line():
+def test_a_full_standard_output_is_one_line_and_not_the_disk():
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "exsearch", "doctor", "--json"]
         result = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert result.returncode == 11
-    assert result.stderr.startswith("exsearch: error: the disk is full")
+    assert result.returncode == 1
+    assert result.stderr.startswith("exsearch: error: standard output can't be written (ENOSPC)")
     assert len(result.stderr.splitlines()) == 1
 
 

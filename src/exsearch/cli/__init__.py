@@ -13,6 +13,7 @@ from exsearch.cli.asking import ask, rollout
 from exsearch.cli.failures import Commands
 from exsearch.cli.files import data, index, show
 from exsearch.cli.machine import doctor, quickstart
+from exsearch.cli.output import hold_streams
 from exsearch.cli.training import evaluate, score, train
 
 EXAMPLES = """\b
@@ -43,4 +44,5 @@ for command in (index, ask, rollout, train, evaluate, score, data, show, quickst
 
 def main() -> None:
     """Run a command and leave with its exit code."""
+    hold_streams()
     cli(prog_name="exsearch")

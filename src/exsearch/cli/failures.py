@@ -22,6 +22,7 @@ from typing import Any
 import click
 
 from exsearch.errors import ExSearchError
+from exsearch.terminal import safe, safe_lines
 
 DISK_EXIT_CODE = 11
 DEBUG = "exsearch.debug"  # in a context's `meta`
@@ -39,11 +40,29 @@ class Commands(click.Group):
         """The names of the commands."""
         return list(self.commands)
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the command line.
+
+        Raises:
+            ClickException: it can't be used.
+        """
+        for number, arg in enumerate(args, start=1):
+            if arg.encode(errors="ignore").decode() != arg:
+                raise _NotText(f"argument {number} is not UTF-8 text: {arg!r}")
+        with _told_plainly():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a failure of it becomes a line and an exit code."""
         quieten_libraries()
         try:
-            with stopped_by_signals():
+            with stopped_by_signals(), _told_plainly():
                 return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
             raise
@@ -53,10 +72,29 @@ class Commands(click.Group):
             code = 128 + getattr(stop, "number", signal.SIGINT)
         except Exception as error:
             if ctx.meta.get(DEBUG):
-                click.echo(traceback.format_exc(), err=True, nl=False)
+                click.echo(safe_lines(traceback.format_exc()), err=True, nl=False)
             message, code = told(error)
-            click.echo(f"exsearch: error: {' '.join(message.split())}", err=True)
+            click.echo(f"exsearch: error: {safe(message)}", err=True)
         ctx.exit(code)
+
+
+class _NotText(click.ClickException):
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"exsearch: error: {self.message}", err=True)
+
+
+@contextlib.contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Have a wrong usage quote nothing that a terminal would obey, such as a file's name."""
+    try:
+        yield
+    except click.UsageError as error:
+        said = error.format_message()
+        if safe_lines(said) == said:
+            raise
+        raise click.UsageError(safe(said), error.ctx) from None
 
 
 class Stopped(KeyboardInterrupt):
@@ -120,7 +158,8 @@ class _Echo(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(f"exsearch: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+        line = f"exsearch: {record.levelname.lower()}: {safe(record.getMessage())}"
+        tqdm.write(line, file=sys.stderr)
 
 
 def start_logging(level: int) -> None:

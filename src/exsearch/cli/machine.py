@@ -13,6 +13,7 @@ import click
 from exsearch.cli.options import PATH, common, recipe_model_options, recipe_overrides, set_option
 from exsearch.cli.output import tell
 from exsearch.progress import Bars
+from exsearch.terminal import safe_lines
 
 QUICKSTART_EXAMPLES = """\b
 Examples:
@@ -45,7 +46,7 @@ def quickstart(out: Path, size: str | None, as_json: bool, bars: Bars, **options
         out,
         size=size,
         overrides=recipe_overrides(options),
-        say=lambda line: click.echo(line, err=as_json),
+        say=lambda line: click.echo(safe_lines(line), err=as_json),
         bars=bars,
     )
     tell(as_json, results)
