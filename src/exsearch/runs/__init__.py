@@ -23,6 +23,7 @@ from exsearch.runs.folders import (
     new_folder,
     read_steadily,
     refuse_other_content,
+    remove_folder,
     verify_folder,
     write_atomic,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "refuse_link",
     "refuse_other_content",
     "refuse_other_file",
+    "remove_folder",
     "scratch_folder",
     "sha256_file",
     "verify_folder",

@@ -33,8 +33,9 @@ def sync(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it, where they are missing; their entries are synced."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    if missing:
+        path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
         sync(folder.parent)
 

@@ -11,6 +11,7 @@ import errno
 import glob
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -165,6 +166,12 @@ def refuse_other_content(path: Path, mark: str, what: str) -> None:
     elif not os.path.lexists(path):
         return
     raise ConfigError(f"{said}; name another folder")
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, where there is one."""
+    if path.exists():
+        shutil.rmtree(path)
 
 
 def is_complete(path: Path) -> bool:

@@ -90,17 +90,17 @@ def companion(file: Path, ending: str) -> Path:
     """The file that stands beside another and belongs to it alone, such as `t.jsonl.chunks`.
 
     Older versions wrote `t.chunks`. It still counts for a file that has nothing newer, unless
-    another `t.json…` could be meant.
+    another could be meant: `t` itself, or another `t.json…`.
 
     Args:
         file: The file that it belongs to.
         ending: What is put behind the file's name, without the dot.
     """
     own, older = file.with_name(f"{file.name}.{ending}"), file.with_suffix(f".{ending}")
-    if own.exists() or not (older.exists() and file.exists()):
+    if own.exists() or not (older.exists() and file.exists()) or file.with_suffix("").is_file():
         return own
     alike = {p for p in file.parent.glob(f"{glob.escape(file.stem)}.json*") if p.stem == file.stem}
-    return own if alike - {file} else older
+    return own if alike - {file} or older == file else older
 
 
 def refuse_other_file(file: Path) -> None:
@@ -165,7 +165,7 @@ def in_chunks(
 
 
 def _checked(file: Path, commits: Path, done: Sequence[dict[str, Any]]) -> int:
-    """The length in bytes of what is committed in a file, once it is sure that it is there whole."""
+    """The bytes that are committed in a file, once it is sure that they are there whole."""
     remedy = "put it back, or delete both to begin anew"
     start = 0
     try:

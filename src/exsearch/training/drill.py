@@ -7,13 +7,12 @@ something to lose. It trains nothing.
 from __future__ import annotations
 
 import errno
-import shutil
 from pathlib import Path
 
 import torch
 
 from exsearch.errors import ExSearchError
-from exsearch.runs import verify_folder
+from exsearch.runs import remove_folder, verify_folder
 from exsearch.training.checkpoint import load_trainable, load_training, save_training
 from exsearch.training.m_step import new_optimizer
 from exsearch.training.recipe import MStepConfig
@@ -48,4 +47,4 @@ def save_drill(start: str | Path, config: MStepConfig, device: torch.device, fol
         message = f"what was written can't be read back ({error})"
         raise OSError(errno.EIO, message, str(folder)) from None
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import random
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from exsearch.models.settings import ModelSettings
 from exsearch.progress import Bars
 from exsearch.records import Question, WeightedTrajectory
 from exsearch.retrievers.base import Retriever
-from exsearch.runs import is_complete, write_atomic
+from exsearch.runs import is_complete, remove_folder, write_atomic
 from exsearch.training.checkpoint import (
     adapter_base,
     load_trainable,
@@ -289,7 +288,7 @@ class Loop:
             self.journal.log(name, "m_step", **{**summary, "resumed_at_step": first})
             save_model(model, self.model, stage.model, self._asked_as)
             del model, optimizer
-        shutil.rmtree(stage.checkpoint, ignore_errors=True)
+        remove_folder(stage.checkpoint)
         self.model = str(stage.model)
 
     @property
@@ -361,7 +360,7 @@ class Loop:
         kept = {model.resolve() for model in kept}
         for model in models:
             if model.resolve() not in kept:
-                shutil.rmtree(model, ignore_errors=True)
+                remove_folder(model)
 
     def _stage(self, name: str) -> Stage:
         return self.run_folder.stage(name)
