@@ -186,6 +186,9 @@ def test_what_is_no_record_is_a_value_error(record_type, line):
 
 def test_distinct_answers():
     assert Question("q", "?", (" b", "a", "b ", " ", "")).distinct_answers == ("b", "a")
+    # What differs in blanks alone is one answer, of whatever kind they are.
+    blanks = ("New York", "New  York", "New\tYork ", "New\u00a0York", "NewYork")
+    assert Question("q", "?", blanks).distinct_answers == ("New York", "NewYork")
 
 
 def test_passages_are_named_once_in_the_order_of_first_appearance():
@@ -225,6 +228,8 @@ def test_a_weight_is_exact_where_log_p_and_log_q_are_known_and_nothing_was_left_
     assert not sampled(*own, retries=1).has_exact_weight
     for p, q in (((), ()), (own[0], ()), ((-1.0,), (-1.0,))):
         assert not sampled(p, q).has_exact_weight
+    assert sampled(*other).latent_log_ratio == -0.5
+    assert sampled(*own).latent_log_ratio == sampled((), own[0]).latent_log_ratio == 0.0
     # What is drawn after z, the answer, needs no ratio.
     assert sampled((-1.0, -2.0), (-1.0, -9.0), answer_start=1).drawn_from_model
 

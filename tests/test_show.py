@@ -58,7 +58,8 @@ EVENTS = [
         "n": 40,
         "em": 0.25,
         "f1": 0.3,
-        "recall_at_k": None,
+        "recall_at_k": 0.5,  # its name in older runs
+        "gain": {"metric": "f1", "difference": -0.025, "ci95": [-0.05, 0.01]},
         "ci95": {"em": [0.1, 0.4], "f1": [0.2, 0.45]},
         "seconds": 12.0,
         "time": 4.0,
@@ -77,6 +78,9 @@ EVENTS = [
         "event": "objective",
         "mean": -2.5,
         "standard_error": 0.25,
+        "questions": 12,
+        "held_out": 5,
+        "gain": {"difference": 0.5, "standard_error": 0.125},
         "time": 6.0,
     },
 ]
@@ -116,8 +120,9 @@ def test_a_run_is_a_table_of_its_stages(run_folder: Path):
     heads, _, warm_up, iteration = text.splitlines()[1:]
     assert heads.split()[:3] == ["stage", "dev", "n"]
     words = ["warm_up", "40", "25.0 [10.0, 40.0]", "30.0 [20.0, 45.0]", "0.50", "2/2", "42"]
+    words += ["50.0", "-2.5 [-5.0, 1.0]"]
     assert [word for word in words if word not in warm_up] == []
-    words = ["iteration-01", "-2.50 ± 0.25", "2.34", "0.10", "55"]
+    words = ["iteration-01", "-2.50 ± 0.25", "+0.50 ± 0.12", "5/12", "2.34", "0.10", "55"]
     assert [word for word in words if word not in iteration] == []
     (run_folder / "best.json").write_text('{"stage": "warm_up", "model": "warm_up/model"}')
     assert folder_text(run_folder).splitlines()[0].endswith(": best: warm_up")
@@ -220,9 +225,14 @@ def test_figures_as_percentages():
 
 
 def test_a_metric_that_says_nothing_about_some_questions_says_over_how_many():
-    summary = {"n": 3, "em": 1.0, "recall_at_k": 0.5, "recall_at_k_n": 2}
+    summary = {"n": 3, "em": 1.0, "union_recall": 0.5, "union_recall_n": 2, "retries": 1}
     lines = {line[:16].strip(): line[16:].strip() for line in summary_text(summary).splitlines()}
-    assert lines == {"questions": "3", "EM %": "100.0", "recall %": "50.0 (over 2)"}
+    assert lines == {
+        "questions": "3",
+        "EM %": "100.0",
+        "recall, union %": "50.0 (over 2)",
+        "retries": "1 (at temperature 1, after malformed ones)",
+    }
 
 
 def test_a_table_is_aligned():

@@ -113,6 +113,21 @@ def check_least(config: Any, **least: float) -> None:
             raise ValueError(f"{name} is {getattr(config, name)}, expected {value} or more")
 
 
+def check_positive(config: Any, *names: str) -> None:
+    """Make sure that settings are above 0.
+
+    Args:
+        config: The object whose settings are checked.
+        names: The names of the settings.
+
+    Raises:
+        ValueError: a setting is 0, below, or no number; the message names it.
+    """
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"{name} is {getattr(config, name)}, expected more than 0")
+
+
 def check_share(config: Any, *names: str) -> None:
     """Make sure that settings are shares, from 0 to 1.
 

@@ -213,7 +213,7 @@ def _one_question(out: Path) -> str:
 
 
 def _table(figures: dict[str, dict[str, Any]]) -> str:
-    names = ("em", "f1", "recall_at_k")
+    names = ("em", "f1", "union_recall")
     heads = [f"{find_metric(name).label} % [95 %]" for name in names]
     rows = [["test questions", "n", *heads, "malformed %"]]
     for stage, summary in figures.items():

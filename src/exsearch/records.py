@@ -126,8 +126,8 @@ class Question:
 
     @property
     def distinct_answers(self) -> tuple[str, ...]:
-        """The accepted answers with blanks trimmed and repeats dropped, in their order."""
-        return tuple(dict.fromkeys(a.strip() for a in self.answers if a.strip()))
+        """The accepted answers with spare blanks and repeats dropped, in their order."""
+        return tuple(dict.fromkeys(" ".join(a.split()) for a in self.answers if a.strip()))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -342,6 +342,15 @@ class Trajectory:
         model).
         """
         return math.fsum(lp for call, n in self.latent_calls for lp in call.log_probs[:n])
+
+    @property
+    def latent_log_ratio(self) -> float:
+        """Log p(z|x) / q(z|x), in nats; 0 for calls that do not record both."""
+        return math.fsum(
+            p - q
+            for call, n in self.latent_calls
+            for p, q in zip(call.log_probs[:n], call.proposal_log_probs[:n], strict=False)
+        )
 
     @property
     def latent_proposal_log_prob(self) -> float:

@@ -15,7 +15,12 @@ from typing import Any
 
 from exsearch.errors import DataError, RunError
 from exsearch.evaluation.evaluate import SUMMARY_FILE
-from exsearch.evaluation.metrics import all_metrics, exact_match, find_metric
+from exsearch.evaluation.metrics import (
+    all_metrics,
+    exact_match,
+    find_metric,
+    with_todays_names,
+)
 from exsearch.models.settings import BEST_FILE
 from exsearch.records import Step, Trajectory, WeightedTrajectory
 from exsearch.runs import read_jsonl
@@ -67,6 +72,10 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         if summary.get(name):
             counts = ", ".join(f"{key} {n}" for key, n in summary[name].items())
             lines.append(f"{name.replace('_', ' '):<16} {counts}")
+    if summary.get("retries"):
+        lines.append(
+            f"{'retries':<16} {summary['retries']} (at temperature 1, after malformed ones)"
+        )
     if summary.get("missing"):
         lines.append(f"{'no prediction':<16} {summary['missing']} (counted as wrong)")
     if summary.get("prompt_tokens"):  # none where the engine gives no token ids
@@ -81,14 +90,12 @@ def comparison_text(compared: Mapping[str, Mapping[str, Any]]) -> str:
     """A comparison of two systems (`compare_predictions`) as a table, a metric a line."""
     rows = [("", "difference % [95 %]", "p", "better", "worse")]
     for name, found in compared.items():
-        low, high = found["ci95"]
-        difference = f"{100 * found['difference']:+.1f} [{100 * low:.1f}, {100 * high:.1f}]"
         counts = str(found["better"]), str(found["worse"])
-        rows.append((name, difference, f"{found['p']:.3f}", *counts))
+        rows.append((name, _difference(found), f"{found['p']:.3f}", *counts))
     return table(rows)
 
 
-_STAGE_METRICS = ("em", "f1", "recall_at_k")
+_STAGE_METRICS = ("em", "f1", "union_recall")
 
 
 def folder_object(folder: Path) -> dict[str, Any]:
@@ -109,7 +116,7 @@ def folder_object(folder: Path) -> dict[str, Any]:
             "stages": list(_stages(folder).values()),
         }
     if (folder / SUMMARY_FILE).is_file():
-        return json.loads((folder / SUMMARY_FILE).read_text())
+        return with_todays_names(json.loads((folder / SUMMARY_FILE).read_text()))
     if (folder / TRAJECTORIES_FILE).is_file():
         raise RunError(f"{folder}: not finished; run the same command again to go on")
     if not folder.is_dir():
@@ -130,7 +137,17 @@ def folder_text(folder: Path) -> str:
     if "stages" not in shown:
         return summary_text(shown)
     labels = [f"{find_metric(name).label} %" for name in _STAGE_METRICS]
-    heads = ("stage", "dev n", *labels, "objective", "ESS", "no signal")
+    heads = (
+        "stage",
+        "dev n",
+        *labels,
+        "gain %",
+        "objective",
+        "its gain",
+        "held out",
+        "ESS",
+        "no signal",
+    )
     rows = [(*heads, "train loss", "optimizer steps", "seconds")]
     rows += [_stage_row(stage) for stage in shown["stages"]]
     state = f"best: {shown['best']}" if shown["finished"] else "not finished"
@@ -142,9 +159,9 @@ def _stages(folder: Path) -> dict[str, dict[str, Any]]:
     stages: dict[str, dict[str, Any]] = {}
     for event in read_jsonl(folder / METRICS_FILE):
         stage = stages.setdefault(event["stage"], {"stage": event["stage"], "began": event["time"]})
-        stage[event["event"]] = {
-            k: v for k, v in event.items() if k not in ("stage", "event", "time")
-        }
+        stage[event["event"]] = with_todays_names(
+            {k: v for k, v in event.items() if k not in ("stage", "event", "time")}
+        )
         stage["ended"] = event["time"]
     return stages
 
@@ -154,12 +171,16 @@ def _stage_row(stage: Mapping[str, Any]) -> tuple[str, ...]:
     dev, e_step = stage.get("dev", {}), stage.get("e_step", {})
     m_step, step = stage.get("m_step", {}), stage.get("step", {})
     objective = stage.get("objective", {})
+    rise = objective.get("gain") or {}
     done, of = step.get("step"), step.get("optimizer_steps", step.get("steps"))  # older: steps
     return (
         safe(stage["stage"]),
         str(dev.get("n", "-")),
         *(percent(dev, name) for name in _STAGE_METRICS),
+        _difference(dev.get("gain")),
         _number(objective.get("mean"), objective.get("standard_error")),
+        _number(rise.get("difference"), rise.get("standard_error"), sign="+"),
+        f"{objective['held_out']}/{objective['questions']}" if "held_out" in objective else "-",
         _number(e_step.get("effective_sample_size")),
         _number(e_step.get("share_without_signal")),
         _number(step.get("loss")),
@@ -174,10 +195,20 @@ def _seconds(*events: Mapping[str, Any]) -> float | None:
     return sum(found) if found else None
 
 
-def _number(value: float | None, error: float | None = None, *, digits: int = 2) -> str:
+def _difference(found: Mapping[str, Any] | None) -> str:
+    """A paired difference (`compare_values`) as a percentage with its 95 % interval."""
+    if not found:
+        return "-"
+    low, high = found["ci95"]
+    return f"{100 * found['difference']:+.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _number(
+    value: float | None, error: float | None = None, *, digits: int = 2, sign: str = ""
+) -> str:
     if value is None:
         return "-"
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+    return f"{value:{sign}.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
 def find_traces(place: Path, wanted: str | None = None, limit: int | None = None) -> list[Trace]:

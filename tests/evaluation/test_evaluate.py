@@ -11,7 +11,8 @@ from exsearch.agent.events import counting_ends
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import DataError, EngineError
 from exsearch.evaluation.evaluate import evaluate, row, summarise
-from exsearch.evaluation.metrics import all_metrics
+from exsearch.evaluation.metrics import all_metrics, find_metric, with_todays_names
+from exsearch.evaluation.score import compare_evaluations
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import (
     Call,
@@ -80,7 +81,7 @@ def test_rows_by_hand(engine, retriever, tmp_path):
     evaluate(QUESTIONS, engine, retriever, tmp_path, method=METHOD, retry_malformed=False)
     rows = rows_of(tmp_path)
     assert list(rows) == [q.id for q in QUESTIONS]
-    names = ("em", "f1", "acc", "recall_at_k", "answer_recall_at_k", "steps", "stop_reason")
+    names = ("em", "f1", "acc", "union_recall", "union_answer_recall", "steps", "stop_reason")
     figures = {id_: [r[name] for name in names] for id_, r in rows.items()}
     # "Frankfurt" for "Frankfurt am Main": precision 1, recall 1/3
     # "a river, the Rhine" for "the Rhine", articles dropped: precision 1/2, recall 1
@@ -110,6 +111,63 @@ def test_too_many_failures_are_no_evaluation(engine, retriever, tmp_path):
     assert evaluate(mended, engine, retriever, tmp_path, max_error_share=0.1, **settings)["n"] == 4
 
 
+def test_a_failure_in_a_small_last_chunk_is_judged_with_all_before(engine, retriever, tmp_path):
+    """One of five failed, the last of chunks of two: a fifth of all, but all of its own."""
+    settings = {"method": METHOD, "retry_malformed": False, "chunk": 2}
+    summary = evaluate(
+        QUESTIONS, engine, retriever, tmp_path / "a", max_error_share=0.2, **settings
+    )
+    assert summary["stop_reasons"]["engine_error"] == 1
+    failed = [chunk["failed"] for chunk in read_jsonl(tmp_path / "a" / "trajectories.jsonl.chunks")]
+    assert failed == [0, 0, 1]
+    with pytest.raises(EngineError, match="1 of 5 questions failed"):
+        evaluate(QUESTIONS, engine, retriever, tmp_path / "b", max_error_share=0.1, **settings)
+    whole = [QUESTIONS[0], QUESTIONS[4], QUESTIONS[1]]  # in a whole chunk it is judged by that
+    with pytest.raises(EngineError, match="1 of 2 questions failed"):
+        evaluate(whole, engine, retriever, tmp_path / "c", max_error_share=0.4, **settings)
+
+
+def test_yes_and_no_are_no_answers_that_a_passage_holds(retriever):
+    yes = Question("yes", "Is Bonn on the Rhine?", ("Yes",), ("r",))
+    found = (Passage("x", "", "Yes, and no."),)
+    trajectory = Trajectory(yes, (Step("Bonn", found),), (), "no", StopReason.ANSWERED)
+    rows = [
+        row(trajectory, METRICS),
+        row(dataclasses.replace(trajectory, question=QUESTIONS[0]), METRICS),
+    ]
+    assert [r["union_answer_recall"] for r in rows] == [None, 0.0]
+    summary = summarise(rows, METRICS)
+    assert (summary["union_answer_recall"], summary["union_answer_recall_n"]) == (0.0, 1)
+
+
+def test_figures_and_recipes_of_before_are_read_under_todays_names():
+    assert find_metric("recall_at_k").name == "union_recall"
+    before = {"em": 0.5, "recall_at_k": 0.25, "recall_at_k_n": 3, "answer_recall_at_k": 1.0}
+    before["ci95"] = {"em": [0, 1], "recall_at_k": [0.125, 0.5]}
+    assert with_todays_names(before) == {
+        "em": 0.5,
+        "union_recall": 0.25,
+        "union_recall_n": 3,
+        "union_answer_recall": 1.0,
+        "ci95": {"em": [0, 1], "union_recall": [0.125, 0.5]},
+    }
+
+
+def test_two_evaluations_are_compared_on_the_questions_that_both_speak_of(tmp_path):
+    for name, rows in (
+        ("a", [("1", 1.0), ("2", 0.5), ("3", None), ("5", 1.0)]),
+        ("b", [("2", 1.0), ("1", 0.0), ("3", 1.0), ("4", 1.0)]),
+    ):
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"id": id_, "recall_at_k": value}) + "\n" for id_, value in rows]
+        (tmp_path / name / "predictions.jsonl").write_text("".join(lines))
+    found = compare_evaluations(tmp_path / "a", tmp_path / "b", "recall_at_k")
+    assert found is not None
+    assert (found["metric"], found["n"], found["difference"]) == ("union_recall", 2, 0.25)
+    assert (found["better"], found["worse"], found["p"]) == (1, 1, 1.0)
+    assert compare_evaluations(tmp_path / "a", tmp_path / "none", "em") is None
+
+
 def test_summary_by_hand(engine, retriever, tmp_path):
     summary = evaluate(QUESTIONS, engine, retriever, tmp_path, method=METHOD, retry_malformed=False)
     assert summary == json.loads((tmp_path / "summary.json").read_text())
@@ -117,10 +175,14 @@ def test_summary_by_hand(engine, retriever, tmp_path):
     assert summary["em"] == pytest.approx(1 / 5)
     assert summary["f1"] == pytest.approx((1 + 1 / 2 + 2 / 3) / 5)
     assert summary["acc"] == pytest.approx(2 / 5)
-    assert summary["recall_at_k_n"] == 4  # "unknown" names no supporting passage
-    assert [key for key in summary if key.endswith("_n")] == ["recall_at_k_n"]
-    assert summary["recall_at_k"] == pytest.approx((1 + 1 / 2 + 0 + 0) / 4)
-    assert summary["answer_recall_at_k"] == pytest.approx(2 / 5)
+    assert summary["union_recall_n"] == 4  # "unknown" names no supporting passage
+    # and the two without a search have no single one
+    counts = {key: n for key, n in summary.items() if key.endswith("_n")}
+    assert counts == {"union_recall_n": 4, "single_recall_n": 2}
+    assert summary["single_recall"] == pytest.approx((1 + 1 / 2) / 2)
+    assert summary["retries"] == 0
+    assert summary["union_recall"] == pytest.approx((1 + 1 / 2 + 0 + 0) / 4)
+    assert summary["union_answer_recall"] == pytest.approx(2 / 5)
     assert summary["steps"] == pytest.approx(3 / 5)
     assert summary["stop_reasons"] == {"answered": 3, "malformed": 1, "engine_error": 1}
     assert summary["malformed"] == {"no_action": 1}
@@ -128,7 +190,7 @@ def test_summary_by_hand(engine, retriever, tmp_path):
     rows = rows_of(tmp_path).values()
     assert summary["output_tokens"] == sum(r["output_tokens"] for r in rows) > 0
     assert summary["prompt_tokens"] == sum(r["prompt_tokens"] for r in rows) > 0
-    for name in ("em", "f1", "acc", "recall_at_k", "answer_recall_at_k"):
+    for name in ("em", "f1", "acc", "union_recall", "union_answer_recall"):
         low, high = summary["ci95"][name]
         assert 0 <= low <= summary[name] <= high <= 1
     assert (summary["rules"], summary["passages_a_search"]) == ("kilt", 1)
@@ -144,7 +206,7 @@ def test_hotpotqa_rules(retriever, tmp_path):
     assert (kilt["f1"], strict["f1"]) == (pytest.approx(1 / 2), 0.0)
 
 
-def test_recall_is_over_all_searches_of_a_question():
+def test_recall_is_over_all_searches_of_a_question_and_over_each():
     question = Question("q", "?", ("Bonn",), ("b", "g", "missing"))
     steps = (
         Step("one", (PASSAGES[0], PASSAGES[2]), None, Evidence("x", ("b",))),
@@ -153,15 +215,17 @@ def test_recall_is_over_all_searches_of_a_question():
     call = Call(CallKind.THINK, (1, 2, 3), (4, 5))
     trajectory = Trajectory(question, steps, (call, call), "Bonn", StopReason.ANSWERED)
     made = row(trajectory, METRICS)
-    assert made["recall_at_k"] == pytest.approx(2 / 3)
+    assert made["union_recall"] == pytest.approx(2 / 3)
+    assert made["recalls"] == pytest.approx([1 / 3, 2 / 3])
+    assert made["single_recall"] == pytest.approx(1 / 2)
     assert (made["prompt_tokens"], made["output_tokens"]) == (6, 4)
     assert len(made["evidence"]) == 1
     nothing = dataclasses.replace(trajectory, question=dataclasses.replace(question, supporting=()))
     without = row(nothing, METRICS)
-    assert without["recall_at_k"] is None
+    assert without["union_recall"] is without["single_recall"] is None
     summary = summarise([without], METRICS)
-    assert (summary["recall_at_k"], summary["recall_at_k_n"]) == (None, 0)
-    assert "recall_at_k" not in summary["ci95"]
+    assert (summary["union_recall"], summary["union_recall_n"]) == (None, 0)
+    assert "union_recall" not in summary["ci95"]
 
 
 def test_a_malformed_reply_is_retried_once_where_asked(retriever, tmp_path):
@@ -173,7 +237,7 @@ def test_a_malformed_reply_is_retried_once_where_asked(retriever, tmp_path):
     for seed in range(20):  # greedy takes the first reply, the retry one of all four
         folder = tmp_path / f"seed-{seed}"
         again = evaluate(QUESTIONS[:1], engine, retriever, folder, method=METHOD, seed=seed)
-        assert rows_of(folder)["right"]["retries"] == 1
+        assert rows_of(folder)["right"]["retries"] == again["retries"] == 1
         if again["em"] == 1.0:
             return
     raise AssertionError("no retry ever helped")

@@ -8,7 +8,7 @@ import pytest
 
 from exsearch.errors import DataError
 from exsearch.evaluation.score import compare_predictions, load_predictions, score_predictions
-from exsearch.evaluation.significance import bootstrap_interval, paired_bootstrap
+from exsearch.evaluation.significance import mean_interval, paired_difference
 from exsearch.records import Question
 
 QUESTIONS = [
@@ -27,7 +27,7 @@ def test_means_intervals_and_missing():
     assert score["em"] == pytest.approx(1 / 4)
     assert score["f1"] == pytest.approx((1 + 2 / 3 + 2 / 3 + 0) / 4)
     assert score["acc"] == pytest.approx(2 / 4)
-    assert score["ci95"]["em"] == list(bootstrap_interval([1, 0, 0, 0]))
+    assert score["ci95"]["em"] == list(mean_interval([1, 0, 0, 0]))
     assert set(score["ci95"]) == {"em", "f1", "acc"}
     assert score_predictions(QUESTIONS, PREDICTIONS) == score
 
@@ -38,7 +38,7 @@ def test_a_comparison_is_paired():
     assert compared["em"]["difference"] == pytest.approx((0 - 1 + 0 - 1) / 4)
     assert (compared["em"]["better"], compared["em"]["worse"]) == (0, 2)
     assert (compared["f1"]["better"], compared["f1"]["worse"]) == (1, 2)
-    found = paired_bootstrap([1, 0, 0, 0], [1, 1, 0, 1])
+    found = paired_difference([1, 0, 0, 0], [1, 1, 0, 1])
     assert compared["em"]["ci95"] == [found.low, found.high]
     assert compared["em"]["p"] == found.p_value
     with pytest.raises(DataError, match="which no question has"):

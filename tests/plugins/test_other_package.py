@@ -122,7 +122,7 @@ def test_evaluate(run: Callable[..., Any], files: Path, index: Path, tmp_path: P
     summary = run(*command, "--index", index, "--out", out)
     assert (summary["n"], summary["em"], summary["brief"]) == (5, 0.2, 1.0)
     assert "brief" in summary["ci95"]
-    assert summary["recall_at_k"] > 0
+    assert summary["union_recall"] > 0
     settings = json.loads((out / "settings.json").read_text())
     assert settings["method"] == {
         "name": "look-first", "passages": 2, "query_tokens": 12, "answer_tokens": 12,

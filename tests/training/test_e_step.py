@@ -296,6 +296,31 @@ def test_too_many_failures_stop_the_run(fluent_engine, world, world_retriever, t
     assert not (tmp_path / "t.jsonl").exists()  # a chunk is written whole or not at all
 
 
+def test_one_failure_in_a_small_last_chunk_does_not_stop_the_run(
+    fluent_engine, world, world_retriever, tmp_path
+):
+    """Three questions in chunks of two: the last one fails, both of its samples of six in all."""
+    plain = rollout(
+        world.questions[:6], fluent_engine, world_retriever, samples=2, method=METHOD,
+        seed=5, iteration=1,
+    )  # fmt: skip
+    asked = {t.id: {s.query for s in t.steps} for t in plain}
+    last = next(q for q in world.questions if asked[f"{q.id}#0"] and asked[f"{q.id}#1"])
+    gone = asked[f"{last.id}#0"] | asked[f"{last.id}#1"]
+    others = [
+        q for q in world.questions[:6] if not gone & (asked[f"{q.id}#0"] | asked[f"{q.id}#1"])
+    ]
+    questions = [*others[:2], last]
+    flaky = FailingRetriever(world_retriever, lambda query: query in gone)
+    parts = (fluent_engine, flaky, questions, METHOD)
+    facts = run_e_step(*parts, tmp_path / "t.jsonl", max_error_share=0.4)
+    assert [f["failed"] for f in facts] == [0, 2]
+    with pytest.raises(TrainingError, match="2 of 6 samples failed"):
+        run_e_step(*parts, tmp_path / "few.jsonl", max_error_share=0.3)
+    with pytest.raises(TrainingError, match="2 of 2 samples failed"):
+        run_e_step(fluent_engine, flaky, questions[2:], METHOD, tmp_path / "one.jsonl")
+
+
 def test_a_failed_search_never_becomes_training_data(
     fluent_engine, world, world_retriever, tmp_path
 ):

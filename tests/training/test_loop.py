@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -31,11 +32,11 @@ from exsearch.records import Question, StopReason
 from exsearch.runs import is_complete, lines, locked, verify_folder
 from exsearch.training import loop as loop_module
 from exsearch.training.e_step import EStepConfig
-from exsearch.training.figures import e_step_figures
+from exsearch.training.figures import e_step_figures, objectives, paired_gain
 from exsearch.training.journal import Journal
 from exsearch.training.loop import Loop, window
 from exsearch.training.recipe import GemConfig, Recipe, TeacherConfig, WarmUpConfig
-from exsearch.trajectories import WeightedFile
+from exsearch.trajectories import WeightedFile, read_trajectories
 
 RECIPE = f"""
 name = "small"
@@ -109,8 +110,9 @@ def results(folder: Path) -> dict[str, str]:
         if event["event"] == "step":
             figures = [event[k] for k in ("loss", "grad_norm", "learning_rate", "tokens")]
             found[f"{event['stage']} step {event['step']}"] = repr(figures)
-        if event["event"] in ("dev", "objective", "e_step", "probe"):
-            figures = {k: v for k, v in event.items() if "seconds" not in k and k != "time"}
+        if event["event"] in ("m_step", "dev", "objective", "e_step", "probe"):
+            other = ("time", "seconds", "sampling_seconds", "scoring_seconds", "resumed_at_step")
+            figures = {k: v for k, v in event.items() if k not in other}
             found[f"{event['stage']} {event['event']}"] = repr(figures)
     return found
 
@@ -150,6 +152,50 @@ def test_a_whole_run(undisturbed):
             assert (event["questions"], event["trajectories"]) == (6, 12)
             assert 1 <= event["effective_sample_size"] <= 2
             assert event["weights_exact"] is True
+        if event["event"] == "objective":
+            assert (event["questions"], event["held_out"]) == (2, 2)
+            assert (event["gain"] is None) == (event["stage"] == "warm_up")
+    probed, dev = (
+        [e for e in events(undisturbed) if e["event"] == event] for event in ("objective", "dev")
+    )
+    for before, after in itertools.pairwise(probed):
+        assert after["gain"]["difference"] == pytest.approx(after["mean"] - before["mean"])
+    assert dev[0]["gain"] is None
+    for before, after in itertools.pairwise(dev):
+        gain = after["gain"]
+        assert gain["difference"] == pytest.approx(after["f1"] - before["f1"])
+        assert (gain["metric"], gain["n"]) == ("f1", 4)
+        assert gain["ci95"][0] <= gain["difference"] <= gain["ci95"][1]
+
+
+def test_dev_is_greedy(undisturbed):
+    """No reply is drawn anew at temperature 1, however malformed."""
+    for stage in STAGES:
+        for t in read_trajectories(undisturbed / stage / "dev" / "trajectories.jsonl"):
+            assert t.truncated_sampling and not t.retries
+
+
+def test_a_malformed_reply_on_dev_is_not_drawn_anew(train, tmp_path):
+    """A model that knows no format: with retries each of its replies would be drawn twice."""
+    save_small_model(tmp_path / "random", seed=5)
+    most = ("warm_up.examples=0", "gem.iterations=0", "gem.probe_questions=0")
+    best = train(tmp_path / "run", *most, model=tmp_path / "random")
+    assert best["dev"]["malformed_share"] + best["dev"]["stop_reasons"].get("max_tokens", 0) > 0
+    assert best["dev"]["retries"] == 0
+
+
+def test_the_probe_says_how_much_of_it_was_learned_from(train, tmp_path):
+    """A round of all questions takes the probe's as well."""
+    train(tmp_path / "run", "e_step.questions=0", "gem.iterations=1", "gem.dev_questions=1")
+    found = {e["stage"]: e["held_out"] for e in events(tmp_path / "run") if "held_out" in e}
+    assert found == {"warm_up": 2, "iteration-01": 0}
+
+
+def test_another_metrics_name_of_before_chooses_the_best(train, tmp_path):
+    settings = ("gem.select_by=answer_recall_at_k", "gem.iterations=0", "gem.probe_questions=0")
+    best = train(tmp_path / "run", *settings)
+    assert best["stage"] == "warm_up"
+    assert best["selected_by"] == "dev union_answer_recall"
 
 
 def test_the_run_is_a_model(undisturbed):
@@ -537,7 +583,7 @@ def test_e_step_figures_by_hand(weighted):
         item("b", 0, 0.0, -math.inf, **malformed),
         item("b", 1, 0.0, -math.inf, **malformed),
     ]
-    figures = e_step_figures(items, corrected=True)
+    figures = e_step_figures(items, EStepConfig())
     assert (figures["questions"], figures["trajectories"]) == (2, 4)
     assert figures["effective_sample_size"] == pytest.approx(1 / (0.75**2 + 0.25**2))
     assert figures["share_without_signal"] == 0.5
@@ -550,9 +596,33 @@ def test_e_step_figures_by_hand(weighted):
     assert (figures["output_tokens"], figures["prompt_tokens"]) == (12, 8)
 
 
+def test_the_objective_is_corrected_for_the_proposal(weighted):
+    """By hand: p(z) is half of q(z) for one sample of two, and the same for the other."""
+    call = ([5, 6], [3, 9, 2])  # one token of z
+    score = {"answers": ((1, 2),), "shares": [0.5]}
+    items = [
+        weighted(call, **score, log_probs=-1.0, proposal_log_probs=-1.0 + math.log(2)),
+        weighted(call, **score, sample=1),
+    ]
+    expected = math.log((0.5 * 0.5 + 0.5) / 2)
+    for corrected in (True, False):  # it is an estimate of p(y*|x), whatever the weights are
+        config = EStepConfig(proposal_correction=corrected)
+        assert e_step_figures(items, config)["objective"] == pytest.approx(expected)
+    assert objectives(items) == {"q": pytest.approx(expected)}
+
+
+def test_a_gain_is_paired():
+    """The questions differ by far more than the stages do."""
+    before = {"a": -9.0, "b": -1.0, "c": -4.0, "only here": 0.0}
+    mean, error = paired_gain({"a": -8.5, "b": -0.5, "c": -3.8}, before)
+    assert mean == pytest.approx(0.4)
+    assert error == pytest.approx(0.1)
+
+
 def test_weights_are_exact_where_every_record_says_so(weighted):
-    def exact(*items, corrected=True):
-        return e_step_figures(items, corrected=corrected)["weights_exact"]
+    def exact(*items, corrected=True, **settings):
+        config = EStepConfig(proposal_correction=corrected, **settings)
+        return e_step_figures(items, config)["weights_exact"]
 
     call = ([5, 6], [3, 9, 2])
     plain = weighted(call)
@@ -560,6 +630,12 @@ def test_weights_are_exact_where_every_record_says_so(weighted):
     assert exact(plain) and exact(plain, corrected=False)
     assert exact(plain, other)
     assert not exact(plain, other, corrected=False)
+    # Whatever the records say, other figures than the method's weights are not exact.
+    for weighting in ("likelihood", "uniform", "best", "correct"):
+        assert not exact(plain, weighting=weighting)
+    assert not exact(plain, weight_temperature=0.5)
+    assert not exact(plain, length_normalized=True)
+    assert not exact(plain, temperature=0.0, samples=1)  # greedy, of a model that is always sure
     for change in ({"retries": 1}, {"truncated_sampling": True}):
         item = dataclasses.replace(
             other, trajectory=dataclasses.replace(other.trajectory, **change)

@@ -60,6 +60,12 @@ def test_an_adapter_that_the_m_step_could_not_train_is_refused_at_once():
         ("e_step", "top_p", 1.5),
         ("e_step", "max_error_share", float("nan")),
         ("m_step", "questions_per_step", 0),
+        ("m_step", "max_grad_norm", 0.0),  # learns nothing
+        ("m_step", "max_grad_norm", -1.0),  # learns the contrary
+        ("warm_up", "max_grad_norm", float("nan")),
+        ("m_step", "min_weight", 1.5),
+        ("m_step", "min_log_likelihood", float("nan")),
+        ("gem", "checkpoint_seconds", -1.0),
         ("m_step", "epochs", 0),
         ("warm_up", "examples", -1),
         ("gem", "iterations", -1),
@@ -89,10 +95,23 @@ def test_a_recipe_names_its_method(name):
 
 
 def test_a_metric_that_is_none_chooses_no_iteration():
-    gem = {"select_by": "answer_recall_at_k"}
+    gem = {"select_by": "answer_recall_at_k"}  # the earlier name of union_answer_recall
     assert parse_config(Recipe, {"name": "r", "gem": gem}, place="here").gem.select_by
     with pytest.raises(ConfigError, match=r"here: .*no metric 'em1'; did you mean em\?"):
         parse_config(Recipe, {"name": "r", "gem": {"select_by": "em1"}}, place="here")
+
+
+def test_greedy_samples_of_one_question_are_not_weighed_against_each_other():
+    for samples in (2, 4):
+        e_step = {"temperature": 0.0, "samples": samples}
+        with pytest.raises(ConfigError, match=rf"here: {samples} samples at temperature 0 are"):
+            parse_config(Recipe, {"name": "r", "e_step": e_step}, place="here")
+    parse_config(Recipe, {"name": "r", "e_step": {"temperature": 0, "samples": 1}}, place="here")
+
+
+def test_gradients_may_be_left_unclipped():
+    m_step = {"max_grad_norm": math.inf}
+    assert parse_config(Recipe, {"name": "r", "m_step": m_step}, place="here")
 
 
 def test_a_misspelt_key_names_the_nearest():

@@ -256,7 +256,7 @@ def said_exact(
     trajectories = sample(engine, method, sampling, retry_malformed=retry_malformed)
     assert any(t.retries for t in trajectories) == retry_malformed
     config = EStepConfig(proposal_correction=corrected)
-    return e_step_figures(weigh(trajectories, engine, config), corrected=corrected)["weights_exact"]
+    return e_step_figures(weigh(trajectories, engine, config), config)["weights_exact"]
 
 
 def test_figures_say_whether_weights_are_exact(engine: TransformersEngine):
@@ -275,7 +275,7 @@ def test_figures_say_whether_weights_are_exact(engine: TransformersEngine):
 def test_one_sample_that_is_not_exact_is_enough(engine: TransformersEngine):
     trajectories = sample(engine, AnyWords(), Sampling(0.5))
     trajectories[5] = dataclasses.replace(trajectories[5], retries=1)
-    assert not e_step_figures(weigh(trajectories, engine), corrected=True)["weights_exact"]
+    assert not e_step_figures(weigh(trajectories, engine), EStepConfig())["weights_exact"]
 
 
 # --- files of before ---
@@ -307,6 +307,6 @@ def test_a_file_of_schema_version_1_weighs_as_before(
     weighted = tmp_path / "weighted.jsonl"
     weighted.write_text("".join(map(as_version_1, items)))
     assert list(WeightedFile(weighted)) == items
-    figures = e_step_figures(WeightedFile(weighted), corrected=True)
+    figures = e_step_figures(WeightedFile(weighted), EStepConfig())
     assert figures["weights_exact"]
     assert from_json(WeightedTrajectory, as_version_1(items[0])).trajectory.method == "searcher"

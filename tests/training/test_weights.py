@@ -14,7 +14,8 @@ from exsearch.training.weights import (
     effective_sample_size,
     importance_weights,
     log_sum_exp,
-    objective_estimate,
+    mean_and_error,
+    question_objective,
 )
 
 INF = math.inf
@@ -148,19 +149,19 @@ def test_log_sum_exp():
     assert log_sum_exp([1000.0, 1000.0]) == pytest.approx(1000 + math.log(2))
 
 
-def test_objective_estimate_by_hand():
+def test_the_objective_by_hand():
     # Questions: log((1/2 + 1/4)/2) = log(3/8) and log((1 + 0)/2) = log(1/2).
     rows = [[math.log(0.5), math.log(0.25)], [0.0, -INF]]
-    mean, error = objective_estimate(rows)
-    first, second = math.log(3 / 8), math.log(1 / 2)
+    first, second = map(question_objective, rows)
+    assert (first, second) == pytest.approx((math.log(3 / 8), math.log(1 / 2)))
+    mean, error = mean_and_error([first, second])
     assert mean == pytest.approx((first + second) / 2)
     # of two values, the standard error of the mean is half their distance
     assert error == pytest.approx(abs(first - second) / 2)
 
 
-def test_objective_estimate_at_its_edges():
-    mean, error = objective_estimate([[-INF, -INF]])
-    assert mean == OBJECTIVE_FLOOR
-    assert math.isnan(error)
-    assert all(math.isnan(v) for v in objective_estimate([]))
-    assert objective_estimate([[-1.0], []])[0] == -1.0
+def test_the_objective_at_its_edges():
+    assert question_objective([-INF, -INF]) == OBJECTIVE_FLOOR
+    mean, error = mean_and_error([-1.0])
+    assert mean == -1.0 and math.isnan(error)
+    assert all(math.isnan(v) for v in mean_and_error([]))

@@ -6,16 +6,19 @@ It samples; weighing and training are elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from exsearch.agent.episode import begin
 from exsearch.agent.events import OnEvent
 from exsearch.agent.examples import WorkedExamples
 from exsearch.agent.runner import Runner
 from exsearch.engines.base import Engine, Sampling
+from exsearch.errors import ExSearchError
 from exsearch.methods import open_method
 from exsearch.methods.base import Method
 from exsearch.records import Question, Trajectory
 from exsearch.retrievers.base import Retriever
+from exsearch.runs import committed
 
 
 def rollout(
@@ -80,3 +83,37 @@ def rollout(
             if on_finished and ended:
                 on_finished(list(ended.values()))
     return [done[number] for number in numbers]
+
+
+def count_failed(
+    trajectories: Sequence[Trajectory],
+    most: float,
+    file: Path,
+    error: type[ExSearchError],
+    *,
+    alone: bool,
+    noun: str = "samples",
+) -> int:
+    """The number of a chunk's trajectories that failed by a search or a call.
+
+    Args:
+        trajectories: The trajectories of the chunk.
+        most: The largest share of them that may fail, from 0 to 1.
+        file: The file that the chunks are committed to.
+        error: The type of the error that is raised.
+        alone: True judges the chunk by itself, False together with all that were committed before:
+            in a small last chunk one failure would be too large a share.
+        noun: What the trajectories are called in the message.
+
+    Raises:
+        ExSearchError: an error of the given type, as more failed.
+    """
+    failed = [t for t in trajectories if t.stop_reason.is_error]
+    before = (0, 0) if alone else (committed(file, "failed"), committed(file))
+    count, of = len(failed) + before[0], len(trajectories) + before[1]
+    if failed and count > most * of:
+        raise error(
+            f"{count} of {of} {noun} failed, the last with: {failed[-1].error}; mend the cause and "
+            "run the same command again"
+        )
+    return len(failed)

@@ -15,11 +15,11 @@ from typing import Any
 
 from exsearch.agent.events import OnEvent
 from exsearch.agent.examples import WorkedExamples
-from exsearch.agent.rollout import rollout
+from exsearch.agent.rollout import count_failed, rollout
 from exsearch.engines.base import GREEDY, Engine, Sampling
 from exsearch.errors import DataError, EngineError
-from exsearch.evaluation.metrics import Judged, Metric, Rules, all_metrics
-from exsearch.evaluation.significance import bootstrap_interval
+from exsearch.evaluation.metrics import Judged, Metric, Rules, all_metrics, single_recalls
+from exsearch.evaluation.significance import mean_interval
 from exsearch.methods.base import Method
 from exsearch.records import Question, Trajectory
 from exsearch.retrievers.base import Retriever
@@ -65,7 +65,8 @@ def evaluate(
         retry_malformed: Sample a malformed generation once more.
         chunk: The number of questions that are answered side by side and committed as one; what was
             begun with one number goes on with it.
-        max_error_share: The share of a chunk's questions that may fail, from 0 to 1.
+        max_error_share: The share of a chunk's questions that may fail, from 0 to 1; the last
+            chunk, if it is smaller, is judged together with all before it.
         on_event: A function that is called with each event of the episodes.
 
     Returns:
@@ -81,6 +82,7 @@ def evaluate(
         if not question.distinct_answers:
             raise DataError(f'question "{question.id}" has no answer to score by: leave it out')
     make_folder(folder)
+    file = folder / TRAJECTORIES_FILE
 
     def work(asked: Sequence[Question]) -> tuple[Iterator[str], dict[str, Any]]:
         trajectories = rollout(
@@ -94,16 +96,14 @@ def evaluate(
             retry_malformed=retry_malformed,
             on_event=on_event,
         )
-        failed = [t for t in trajectories if t.stop_reason.is_error]
-        if len(failed) > max_error_share * len(trajectories):
-            raise EngineError(
-                f"{len(failed)} of {len(trajectories)} questions failed, the last with: "
-                f"{failed[-1].error}; mend the cause and run the same command again"
-            )
+        alone = len(asked) == chunk
+        failed = count_failed(
+            trajectories, max_error_share, file, EngineError, alone=alone, noun="questions"
+        )
         seconds = max(t.seconds for t in trajectories)
-        return to_lines(trajectories), {"samples": len(asked), "seconds": seconds}
+        facts = {"samples": len(asked), "failed": failed, "seconds": seconds}
+        return to_lines(trajectories), facts
 
-    file = folder / TRAJECTORIES_FILE
     chunks = in_chunks(questions, chunk, file, work)
     metrics = all_metrics()
     rows = [row(trajectory, metrics, rules) for trajectory in read_trajectories(file)]
@@ -127,7 +127,8 @@ def row(trajectory: Trajectory, metrics: Sequence[Metric], rules: Rules = "kilt"
         rules: Whose rules the metrics follow where `kilt` and `hotpotqa` differ.
     """
     question = trajectory.question
-    judged = Judged(question, trajectory.answer, trajectory.passages, rules)
+    searches = [step.passages for step in trajectory.steps]
+    judged = Judged(question, trajectory.answer, trajectory.passages, rules, searches)
     return {
         "id": question.id,
         "question": question.question,
@@ -136,6 +137,7 @@ def row(trajectory: Trajectory, metrics: Sequence[Metric], rules: Rules = "kilt"
         **{metric.name: metric.function(judged) for metric in metrics},
         "steps": len(trajectory.steps),
         "queries": [s.query for s in trajectory.steps],
+        "recalls": single_recalls(judged),
         "passages_a_search": max((len(s.passages) for s in trajectory.steps), default=0),
         "evidence": [dataclasses.asdict(e) for e in trajectory.evidence],
         "stop_reason": trajectory.stop_reason.value,
@@ -159,15 +161,15 @@ def summarise(
         seed: Decides the resampling of the intervals.
 
     Returns:
-        The mean of each metric, from 0 to 1, by its name, with its 95 % bootstrap interval over
-        questions in `ci95`; counts; and mean `steps`. A metric that says nothing about some
+        The mean of each metric, from 0 to 1, by its name, with its 95 % interval in `ci95`
+        (`mean_interval`); counts; and mean `steps`. A metric that says nothing about some
         questions has the number of the others as `<name>_n`.
     """
     figures = {
         metric.name: [float(r[metric.name]) for r in rows if r[metric.name] is not None]
         for metric in metrics
     }
-    intervals = {n: list(bootstrap_interval(v, seed=seed)) for n, v in figures.items() if v}
+    intervals = {n: list(mean_interval(v, seed=seed)) for n, v in figures.items() if v}
     malformed = Counter(r["malformed"] for r in rows if r["malformed"])
     return {
         "n": len(rows),
@@ -179,6 +181,7 @@ def summarise(
         "stop_reasons": dict(Counter(r["stop_reason"] for r in rows)),
         "malformed": dict(malformed),
         "malformed_share": sum(malformed.values()) / len(rows) if rows else 0.0,
+        "retries": sum(r["retries"] for r in rows),
         "prompt_tokens": sum(r["prompt_tokens"] for r in rows),
         "output_tokens": sum(r["output_tokens"] for r in rows),
     }

@@ -15,8 +15,8 @@ import dataclasses
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from exsearch import plugins
 from exsearch.records import Passage, Question, refuse_text
@@ -33,12 +33,14 @@ class Judged:
         prediction: The answer that was given; empty where none was.
         passages: Every passage that was found, each once; None where only answers are judged.
         rules: Whose rules hold where those of KILT and of HotpotQA differ.
+        searches: What each single search found, in their order.
     """
 
     question: Question
     prediction: str
     passages: Sequence[Passage] | None
     rules: Rules = "kilt"
+    searches: Sequence[Sequence[Passage]] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,12 +53,14 @@ class Metric:
         function: Works the figure out. A metric of searches gives None for a question that it says
             nothing about.
         of_searches: True where it needs the passages found, so that predictions alone have none.
+        was: An earlier name, under which figures and recipes are still read; empty where none.
     """
 
     name: str
     label: str
     function: Callable[[Judged], float | None]
     of_searches: bool = False
+    was: str = ""
 
 
 def all_metrics(*, searches: bool = True) -> list[Metric]:
@@ -69,12 +73,26 @@ def all_metrics(*, searches: bool = True) -> list[Metric]:
 
 
 def find_metric(name: str) -> Metric:
-    """The metric with this name.
+    """The metric that has this name, or had it earlier.
 
     Raises:
         ConfigError: no metric has this name; the message says which one is nearest.
     """
-    return plugins.find(METRICS, name, "metric")
+    return plugins.find(METRICS, _earlier_names().get(name, name), "metric")
+
+
+def with_todays_names(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures by metric, their counts `<name>_n` and intervals, with earlier names replaced."""
+    today = _earlier_names()
+    today |= {f"{was}_n": f"{name}_n" for was, name in today.items()}
+    named = {today.get(key, key): value for key, value in figures.items()}
+    if isinstance(intervals := named.get("ci95"), Mapping):
+        named["ci95"] = with_todays_names(intervals)
+    return named
+
+
+def _earlier_names() -> dict[str, str]:
+    return {metric.was: name for name, metric in METRICS.items() if metric.was}
 
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -215,13 +233,30 @@ def _f1_hotpotqa(guess: str, gold: str) -> float:
     return 0.0 if closed and guess != gold else _f1_words(guess, gold)
 
 
-def _answer_recall(judged: Judged) -> float:
+def _recall_by_id(judged: Judged, passages: Sequence[Passage]) -> float | None:
+    wanted = judged.question.supporting
+    return recall_by_id([p.id for p in passages], wanted) if wanted else None
+
+
+def single_recalls(judged: Judged) -> list[float]:
+    """The recall of each single search; empty where the question names no support."""
+    return [r for found in judged.searches if (r := _recall_by_id(judged, found)) is not None]
+
+
+def _union_recall(judged: Judged) -> float | None:
+    return _recall_by_id(judged, judged.passages or ())
+
+
+def _union_answer_recall(judged: Judged) -> float | None:
+    """None for a question of yes or no: a passage that holds the word says nothing."""
+    if any(normalize(answer) in _CLOSED_ANSWERS for answer in judged.question.answers):
+        return None
     return recall_by_answer(judged.passages or (), judged.question.answers)
 
 
-def _recall(judged: Judged) -> float | None:
-    wanted, found = judged.question.supporting, judged.passages
-    return recall_by_id([p.id for p in found or ()], wanted) if wanted else None
+def _single_recall(judged: Judged) -> float | None:
+    recalls = single_recalls(judged)
+    return sum(recalls) / len(recalls) if recalls else None
 
 
 METRICS = {
@@ -230,8 +265,15 @@ METRICS = {
         Metric("em", "EM", lambda j: exact_match(j.prediction, j.question.answers)),
         Metric("f1", "F1", lambda j: f1(j.prediction, j.question.answers, j.rules)),
         Metric("acc", "Acc", lambda j: accuracy(j.prediction, j.question.answers)),
-        # Over the union of what a question's searches found.
-        Metric("recall_at_k", "recall", _recall, of_searches=True),
-        Metric("answer_recall_at_k", "answer recall", _answer_recall, of_searches=True),
+        # Over the union of all searches of a question, or the mean over its single ones.
+        Metric("union_recall", "recall, union", _union_recall, True, "recall_at_k"),
+        Metric("single_recall", "recall, single", _single_recall, True),
+        Metric(
+            "union_answer_recall",
+            "answers, union",
+            _union_answer_recall,
+            True,
+            "answer_recall_at_k",
+        ),
     )
 }

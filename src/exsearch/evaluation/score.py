@@ -12,9 +12,17 @@ from typing import Any
 
 from exsearch.data.json_lines import Fields, read_objects
 from exsearch.errors import DataError
-from exsearch.evaluation.metrics import Judged, Rules, all_metrics
-from exsearch.evaluation.significance import bootstrap_interval, paired_bootstrap
+from exsearch.evaluation.evaluate import PREDICTIONS_FILE
+from exsearch.evaluation.metrics import (
+    Judged,
+    Rules,
+    all_metrics,
+    find_metric,
+    with_todays_names,
+)
+from exsearch.evaluation.significance import mean_interval, paired_difference
 from exsearch.records import Question
+from exsearch.runs import read_jsonl
 
 
 def load_predictions(path: Path | str) -> dict[str, str]:
@@ -71,7 +79,7 @@ def score_predictions(
     return {
         "n": len(questions),
         **{name: sum(each) / len(each) for name, each in values.items()},
-        "ci95": {name: list(bootstrap_interval(v, seed=seed)) for name, v in values.items()},
+        "ci95": {name: list(mean_interval(v, seed=seed)) for name, v in values.items()},
         "missing": sum(question.id not in predictions for question in questions),
     }
 
@@ -84,7 +92,7 @@ def compare_predictions(
     *,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """How much better `predictions` are than `others` on the same questions, by paired bootstrap.
+    """How much better `predictions` are than `others`, question by question.
 
     Args:
         questions: The questions, each with an accepted answer.
@@ -103,18 +111,56 @@ def compare_predictions(
         ValueError: unknown rules.
     """
     first, second = (_values(questions, each, rules) for each in (predictions, others))
-    compared = {}
-    for name, ours in first.items():
-        theirs = second[name]
-        found = paired_bootstrap(ours, theirs, seed=seed)
-        compared[name] = {
-            "difference": found.difference,
-            "ci95": [found.low, found.high],
-            "p": found.p_value,
-            "better": sum(a > b for a, b in zip(ours, theirs, strict=True)),
-            "worse": sum(a < b for a, b in zip(ours, theirs, strict=True)),
-        }
-    return compared
+    return {name: compare_values(ours, second[name], seed=seed) for name, ours in first.items()}
+
+
+def compare_values(
+    ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0
+) -> dict[str, Any]:
+    """How much better one system is than another by a metric.
+
+    Args:
+        ours: The values of the first system, one a question.
+        theirs: The values of the second system on the same questions, in the same order.
+        seed: Decides the resampling.
+
+    Returns:
+        `{"difference", "ci95", "p", "better", "worse"}`, as `compare_predictions` has them.
+    """
+    found = paired_difference(ours, theirs, seed=seed)
+    return {
+        "difference": found.difference,
+        "ci95": [found.low, found.high],
+        "p": found.p_value,
+        "better": sum(a > b for a, b in zip(ours, theirs, strict=True)),
+        "worse": sum(a < b for a, b in zip(ours, theirs, strict=True)),
+    }
+
+
+def compare_evaluations(folder: Path, other: Path, metric: str) -> dict[str, Any] | None:
+    """How much better the evaluation in one folder is than that in another, question by question.
+
+    Args:
+        folder: The folder of the first evaluation.
+        other: The folder of the second one; only questions that both have a value for count.
+        metric: The name of the metric.
+
+    Returns:
+        What `compare_values` gives, with the `metric` and the number `n` of questions; None where
+        there is none.
+    """
+    name = find_metric(metric).name
+
+    def values(place: Path) -> dict[str, float]:
+        rows = map(with_todays_names, read_jsonl(place / PREDICTIONS_FILE))
+        return {row["id"]: row[name] for row in rows if row.get(name) is not None}
+
+    ours, theirs = values(folder), values(other)
+    both = [id_ for id_ in ours if id_ in theirs]
+    if not both:
+        return None
+    found = compare_values([ours[id_] for id_ in both], [theirs[id_] for id_ in both])
+    return {"metric": name, "n": len(both), **found}
 
 
 def _values(

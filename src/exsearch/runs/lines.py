@@ -191,10 +191,11 @@ def _checked(file: Path, commits: Path, done: Sequence[dict[str, Any]]) -> int:
     return start
 
 
-def committed(file: Path) -> int:
-    """The number of samples that `in_chunks` has committed.
+def committed(file: Path, count: str = "samples") -> int:
+    """The sum of a count over the chunks that `in_chunks` has committed.
 
     Args:
-        file: The file that `in_chunks` appends to; the facts of its chunks count `samples`.
+        file: The file that `in_chunks` appends to.
+        count: The name of the count among the facts of a chunk; one without it counts 0.
     """
-    return sum(fact["samples"] for fact in read_jsonl(companion(file, _CHUNKS)))
+    return sum(fact.get(count, 0) for fact in read_jsonl(companion(file, _CHUNKS)))

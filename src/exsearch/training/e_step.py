@@ -15,10 +15,10 @@ from typing import Any
 
 from exsearch.agent.episode import answer_ids
 from exsearch.agent.events import OnEvent
-from exsearch.agent.rollout import rollout
-from exsearch.config import check_least, check_share
+from exsearch.agent.rollout import count_failed, rollout
+from exsearch.config import check_least, check_positive, check_share
 from exsearch.engines.base import Engine, Sampling, TooLongError
-from exsearch.errors import TrainingError
+from exsearch.errors import ConfigError, TrainingError
 from exsearch.evaluation.metrics import exact_match
 from exsearch.halves import by_halves
 from exsearch.methods.base import Method
@@ -51,7 +51,8 @@ class EStepConfig:
             (`method.md`, E-step). For one that was drawn from the model, this factor is 1.
         chunk: The number of questions that are sampled together and committed as one.
         max_error_share: The largest share of a chunk's samples that may fail by a search or a call;
-            above it the run stops.
+            above it the run stops. The last chunk, if it is smaller, is judged together with all
+            before it.
     """
 
     questions: int = 0
@@ -68,9 +69,22 @@ class EStepConfig:
     def __post_init__(self) -> None:
         check_least(self, questions=0, samples=1, temperature=0, chunk=1)
         check_share(self, "top_p", "max_error_share")
-        for name in ("top_p", "weight_temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
+        check_positive(self, "top_p", "weight_temperature")
+        if self.temperature == 0 and self.samples > 1:
+            raise ConfigError(
+                f"{self.samples} samples at temperature 0 are {self.samples} times the same, which "
+                "can't be weighed against each other: take a temperature above 0, or 1 sample"
+            )
+
+    @property
+    def posterior(self) -> bool:
+        """True where w_k is the posterior weight of the method, and no other figure."""
+        return (
+            self.weighting == "posterior"
+            and self.weight_temperature == 1
+            and not self.length_normalized
+            and self.temperature > 0
+        )
 
     @property
     def sampling(self) -> Sampling:
@@ -114,7 +128,7 @@ def _with_weights(
             [item.answer_log_prob for item in group],
             weighting=config.weighting,
             temperature=config.weight_temperature,
-            log_ratios=[t.latent_log_prob - t.latent_proposal_log_prob for t in trajectories]
+            log_ratios=[t.latent_log_ratio for t in trajectories]
             if config.proposal_correction
             else None,
             correct=[exact_match(t.answer, t.question.answers) == 1 for t in trajectories],
@@ -216,18 +230,16 @@ def sample_and_weigh(
             on_finished=scorer.take,
             on_event=on_event,
         )
-        errors = [t for t in trajectories if t.stop_reason.is_error]
-        if len(errors) > config.max_error_share * len(trajectories):
-            raise TrainingError(
-                f"{len(errors)} of {len(trajectories)} samples failed, the last with: "
-                f"{errors[-1].error}; mend the cause and run the same command again"
-            )
+        alone = len(chunk) == config.chunk
+        failed = count_failed(
+            trajectories, config.max_error_share, file, TrainingError, alone=alone
+        )
         scored = scorer.finish()
         weighted = _with_weights([scored[t.id] for t in trajectories if t.id in scored], config)
         plain = [t for t in trajectories if not scorer.weighable(t)]
         facts = {
             "samples": len(trajectories),
-            "failed": len(errors),
+            "failed": failed,
             "sampling_seconds": round(time.perf_counter() - start - scorer.seconds, 3),
             "scoring_seconds": round(scorer.seconds, 3),
         }

@@ -8,28 +8,46 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.records import WeightedTrajectory
-from exsearch.training.weights import effective_sample_size, objective_estimate
+from exsearch.training.e_step import EStepConfig
+from exsearch.training.weights import effective_sample_size, mean_and_error, question_objective
 
 
-def e_step_figures(items: Iterable[WeightedTrajectory], *, corrected: bool) -> dict[str, Any]:
+def objectives(items: Iterable[WeightedTrajectory]) -> dict[str, float]:
+    """The estimate of log p(y*|x) of each question by its id, in nats (`question_objective`)."""
+    joints: dict[str, list[float]] = {}
+    for item in items:
+        joints.setdefault(item.trajectory.question.id, []).append(_log_joint(item))
+    return {id_: question_objective(each) for id_, each in joints.items()}
+
+
+def paired_gain(now: Mapping[str, float], before: Mapping[str, float]) -> tuple[float, float]:
+    """How much larger the values of the same questions are on the mean, with its standard error."""
+    return mean_and_error([value - before[id_] for id_, value in now.items() if id_ in before])
+
+
+def _log_joint(item: WeightedTrajectory) -> float:
+    return item.answer_log_prob + item.trajectory.latent_log_ratio
+
+
+def e_step_figures(items: Iterable[WeightedTrajectory], config: EStepConfig) -> dict[str, Any]:
     """Objective, effective sample size, EM and F1 of the sampled answers, counts and tokens.
 
     Args:
         items: The weighted trajectories of the E-step.
-        corrected: Whether weights were multiplied by p(z|x)/q(z|x).
+        config: How they were sampled and weighed.
 
     Returns:
         Figures by name; None where there is nothing to average. Means over questions: `objective`
         in nats with its standard error, `effective_sample_size`, `weighted_em`. Means over
         trajectories: `em`, `f1`, `steps`.
     """
-    exact = True  # as far as the records tell
-    samples: dict[str, list[tuple[float, float, float]]] = {}  # question id -> (a_k, w_k, EM)
+    exact = config.posterior  # and as far as the records tell
+    samples: dict[str, list[tuple[float, float, float, float]]] = {}  # by question id
     f1_scores: list[float] = []
     steps: list[float] = []
     counts: Counter[str] = Counter()
@@ -37,9 +55,10 @@ def e_step_figures(items: Iterable[WeightedTrajectory], *, corrected: bool) -> d
     malformed: Counter[str] = Counter()
     for item in items:
         t = item.trajectory
-        exact &= t.has_exact_weight and (corrected or t.drawn_from_model)
+        exact &= t.has_exact_weight and (config.proposal_correction or t.drawn_from_model)
         em = float(exact_match(t.answer, t.question.answers))
-        samples.setdefault(t.question.id, []).append((item.answer_log_prob, item.weight, em))
+        facts = item.weight, em, item.answer_log_prob, _log_joint(item)
+        samples.setdefault(t.question.id, []).append(facts)
         f1_scores.append(f1(t.answer, t.question.answers))
         steps.append(len(t.steps))
         counts.update(output_tokens=t.output_tokens, prompt_tokens=t.prompt_tokens)
@@ -47,22 +66,19 @@ def e_step_figures(items: Iterable[WeightedTrajectory], *, corrected: bool) -> d
         if t.malformed:
             malformed[t.malformed] += 1
     groups = list(samples.values())
-    signal = [g for g in groups if any(w > 0 for _, w, _ in g)]
-    scores = [[a for a, _, _ in g] for g in groups]
-    objective, error = objective_estimate(scores)
+    signal = [g for g in groups if any(w > 0 for w, _, _, _ in g)]
+    objective, error = mean_and_error([question_objective([j for *_, j in g]) for g in groups])
     return {
         "questions": len(groups),
         "trajectories": len(steps),
         "objective": objective,
         "objective_standard_error": error,
-        "effective_sample_size": _mean(
-            [effective_sample_size([w for _, w, _ in g]) for g in signal]
-        ),
+        "effective_sample_size": _mean([effective_sample_size([w for w, *_ in g]) for g in signal]),
         "share_without_signal": 1 - len(signal) / len(groups) if groups else None,
-        "em": _mean([em for g in groups for _, _, em in g]),
+        "em": _mean([em for g in groups for _, em, _, _ in g]),
         "f1": _mean(f1_scores),
         "weighted_em": _mean(
-            [sum(w * em for _, w, em in g) / sum(w for _, w, _ in g) for g in signal]
+            [sum(w * em for w, em, _, _ in g) / sum(w for w, *_ in g) for g in signal]
         ),
         "steps": _mean(steps),
         "stop_reasons": dict(stop_reasons),
@@ -70,7 +86,9 @@ def e_step_figures(items: Iterable[WeightedTrajectory], *, corrected: bool) -> d
         "output_tokens": counts["output_tokens"],
         "prompt_tokens": counts["prompt_tokens"],
         "weights_exact": exact,
-        "mean_best_answer_log_prob": _mean([m for s in scores if (m := max(s)) > -math.inf]),
+        "mean_best_answer_log_prob": _mean(
+            [m for g in groups if (m := max(a for _, _, a, _ in g)) > -math.inf]
+        ),
     }
 
 

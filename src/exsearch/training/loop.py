@@ -21,6 +21,8 @@ from exsearch.agent.events import counting_ends
 from exsearch.engines.base import Engine
 from exsearch.errors import ConfigError, TrainingError
 from exsearch.evaluation.evaluate import evaluate
+from exsearch.evaluation.metrics import find_metric, with_todays_names
+from exsearch.evaluation.score import compare_evaluations
 from exsearch.models.settings import ModelSettings
 from exsearch.progress import Bars
 from exsearch.records import Question, WeightedTrajectory
@@ -35,7 +37,7 @@ from exsearch.training.checkpoint import (
 )
 from exsearch.training.drill import save_drill
 from exsearch.training.e_step import sample_and_weigh
-from exsearch.training.figures import e_step_figures
+from exsearch.training.figures import e_step_figures, objectives, paired_gain
 from exsearch.training.interrupt import SavedOnInterrupt
 from exsearch.training.journal import Journal
 from exsearch.training.m_step import m_step, new_optimizer
@@ -43,8 +45,8 @@ from exsearch.training.recipe import EStepConfig, MStepConfig, Recipe
 from exsearch.training.stages import START, WARM_UP, RunFolder, Stage, iteration_name
 from exsearch.training.teacher import teach
 from exsearch.training.warm_up import WarmUpData, check_prompts, warm_up_data
-from exsearch.training.weights import objective_estimate
-from exsearch.trajectories import WeightedFile, by_question, to_lines
+from exsearch.training.weights import mean_and_error
+from exsearch.trajectories import WeightedFile, to_lines
 
 logger = logging.getLogger(__name__)
 
@@ -126,11 +128,11 @@ class Loop:
         pool = [q for q in order if q.id not in self._learned]
         if self.recipe.gem.probe_questions:  # the last ones, which the windows come to last
             self._probe = order[-self.recipe.gem.probe_questions :]
-        self._measure(stages[0])
+        self._measure(stages)
         for iteration in range(1, self.recipe.gem.iterations + 1):
             stages.append(iteration_name(iteration))
             self._iterate(stages[-1], iteration, pool)
-            self._measure(stages[-1])
+            self._measure(stages)
             if self._out_of_patience(stages):
                 break
         return self._name_best(stages)
@@ -248,7 +250,7 @@ class Loop:
             )
         items = WeightedFile(file)
         totals = {k: round(sum(c[k] for c in chunks), 3) for k in chunks[0]}
-        figures = e_step_figures(items, corrected=config.proposal_correction)
+        figures = e_step_figures(items, config)
         self.journal.log(name, event, **figures, **totals)
         return items
 
@@ -296,9 +298,11 @@ class Loop:
         model = self.recipe.model
         return ModelSettings(self.recipe.method, model.system_prompt, model.chat_template_kwargs)
 
-    def _measure(self, name: str) -> None:
+    def _measure(self, stages: Sequence[str]) -> None:
         """Write down the dev figures and the probe set's objective of the newest weights."""
-        gem, stage = self.recipe.gem, self._stage(name)
+        gem, name = self.recipe.gem, stages[-1]
+        stage = self._stage(name)
+        before = self._stage(stages[-2]) if len(stages) > 1 else None
         if self.dev and not self.journal.find(name, "dev"):
             self._use(self.model)
             with self.bars.open(f"{name} dev", len(self.dev), "question") as bar:
@@ -308,19 +312,34 @@ class Loop:
                     self.retriever,
                     stage.dev,
                     method=self.recipe.method,
+                    # A retry is drawn at temperature 1, and dev is to be greedy.
+                    retry_malformed=False,
                     max_error_share=self.recipe.e_step.max_error_share,
                     on_event=counting_ends(bar.update),
                 )
-            self.journal.log(name, "dev", **summary)
+            gain = compare_evaluations(stage.dev, before.dev, gem.select_by) if before else None
+            self.journal.log(name, "dev", **summary, gain=gain)
         if gem.probe_questions and not self.journal.find(name, "objective"):
             config = EStepConfig(samples=gem.probe_samples, chunk=self.recipe.e_step.chunk)
             # The same questions, K and seeds at every stage: only the weights differ.
             items = self._e_step(
                 name, self._probe, stage.probe, config, self.recipe.seed + 1, 0, event="probe"
             )
-            scores = [[i.answer_log_prob for i in g] for g in by_question(items)]
-            mean, error = objective_estimate(scores)
-            self.journal.log(name, "objective", mean=mean, standard_error=error)
+            self._log_objective(name, objectives(items), before)
+
+    def _log_objective(self, name: str, now: dict[str, float], before: Stage | None) -> None:
+        """Write down the objective, how far it rose on the same questions, and who saw these."""
+        mean, error = mean_and_error(list(now.values()))
+        figures: dict[str, Any] = {"mean": mean, "standard_error": error, "gain": None}
+        if before and before.probe.exists():
+            rise, its_error = paired_gain(now, objectives(WeightedFile(before.probe)))
+            figures["gain"] = {"difference": rise, "standard_error": its_error}
+            if rise < -its_error:
+                logger.warning("%s: the objective fell by %.2f ± %.2f", name, -rise, its_error)
+        held_out = sum(q.id not in self._learned for q in self._probe)
+        self.journal.log(
+            name, "objective", questions=len(self._probe), held_out=held_out, **figures
+        )
 
     def _out_of_patience(self, stages: Sequence[str]) -> bool:
         patience = self.recipe.gem.patience
@@ -328,8 +347,8 @@ class Loop:
         return bool(patience and best and len(stages) - 1 - stages.index(best) >= patience)
 
     def _best(self, stages: Sequence[str]) -> str | None:
-        found = {s: e for s in stages if (e := self.journal.find(s, "dev"))}
-        by = self.recipe.gem.select_by
+        found = {s: with_todays_names(e) for s in stages if (e := self.journal.find(s, "dev"))}
+        by = find_metric(self.recipe.gem.select_by).name
         # max keeps the first of equals: the earlier stage, which has seen less training
         return max(found, key=lambda s: found[s][by] or 0.0) if found else None
 
@@ -340,7 +359,7 @@ class Loop:
         result = {
             "stage": best,
             "model": f"{best}/{own.name}" if is_complete(own) else self.recipe.model.name,
-            "selected_by": f"dev {self.recipe.gem.select_by}",
+            "selected_by": f"dev {find_metric(self.recipe.gem.select_by).name}",
             "dev": self.journal.find(best, "dev"),
         }
         # First: a finished run never trains again the models that are then deleted.

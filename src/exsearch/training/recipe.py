@@ -11,7 +11,7 @@ import math
 from pathlib import PurePath
 from typing import Literal
 
-from exsearch.config import check_least, check_share, renamed
+from exsearch.config import check_least, check_positive, check_share, renamed
 from exsearch.engines.config import ModelConfig
 from exsearch.engines.server.config import EndpointConfig
 from exsearch.errors import ConfigError
@@ -89,6 +89,7 @@ class GemConfig:
         check_least(
             self, iterations=0, patience=0, dev_questions=0, probe_questions=0, probe_samples=1
         )
+        check_least(self, checkpoint_seconds=0)
         find_metric(self.select_by)
 
 
@@ -104,7 +105,7 @@ class MStepConfig:
         token_budget: The most tokens in one pass of the model; a longer sequence has a pass of its
             own. Gradients add up over an optimizer step.
         rise_share: The share of the optimizer steps in which the rate rises, linearly.
-        max_grad_norm: The norm that gradients are clipped to.
+        max_grad_norm: The norm that gradients are clipped to, above 0; `inf` clips none.
         weight_decay: The weight decay of AdamW.
         min_log_likelihood: The least that the best a_k of a question must be, in nats; other
             questions are left out.
@@ -132,7 +133,9 @@ class MStepConfig:
     def __post_init__(self) -> None:
         check_least(self, learning_rate=0, epochs=1, questions_per_step=1, token_budget=1)
         check_least(self, weight_decay=0, lora_rank=0, lora_alpha=1)
+        check_least(self, min_log_likelihood=-math.inf)  # not NaN
         check_share(self, "rise_share", "min_weight")
+        check_positive(self, "max_grad_norm")
 
 
 @dataclasses.dataclass(frozen=True)

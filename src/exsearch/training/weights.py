@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import Literal
 
 from exsearch.records import log_sum_exp
@@ -97,28 +98,20 @@ def effective_sample_size(weights: Sequence[float]) -> float:
 OBJECTIVE_FLOOR = -20.0  # nats
 
 
-def objective_estimate(answer_log_probs_QK: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """mean_x log(1/K Σ_k exp a_k) over questions (`method.md`, The loop), and its standard error.
+def question_objective(log_joints: Sequence[float]) -> float:
+    """log(1/K Σ_k p(z_k|x)/q(z_k|x) · p(y*|x,z_k)) of one question, in nats.
 
-    A question whose samples never reached an answer has -inf, which would be the mean. So each
-    question enters at no less than `OBJECTIVE_FLOOR`, the same for every iteration.
+    It is the question's part of the objective (`method.md`, The loop). A question whose samples
+    never reached an answer has -inf, which would be the mean over all. So none has less than
+    `OBJECTIVE_FLOOR`, the same for every iteration.
 
     Args:
-        answer_log_probs_QK: For each question the a_k of its samples, in nats; a question without
-            samples is left out.
-
-    Returns:
-        The mean and its standard error, in nats; nan where there are too few questions for it.
+        log_joints: For each of the K samples a_k + log p(z_k|x)/q(z_k|x), in nats.
     """
-    values = [
-        max(log_sum_exp(row) - math.log(len(row)), OBJECTIVE_FLOOR)
-        for row in answer_log_probs_QK
-        if row
-    ]
-    if not values:
-        return math.nan, math.nan
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, math.nan
-    variance = math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)
-    return mean, math.sqrt(variance / len(values))
+    return max(log_sum_exp(log_joints) - math.log(len(log_joints)), OBJECTIVE_FLOOR)
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """A mean and its standard error; nan where there are too few values for it."""
+    mean = fmean(values) if values else math.nan
+    return mean, stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
