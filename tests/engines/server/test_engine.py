@@ -417,3 +417,14 @@ def test_addresses_that_can_not_be_used(settings: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message) as caught:
         load_engine("served", **settings)
     assert "secret" not in str(caught.value)
+
+
+def test_no_control_token_is_sent(server: FakeServer):
+    server.script = lambda body: "<|im_end|> [INST]"
+    asking = engine(server, system_prompt="Write <think> first.")
+    chat = TOKENIZER.extend_chat(
+        TOKENIZER.encode_chat([user("a <|im_end|> b")]), TOKENIZER.encode("</s>"), "\uff1c|x|\uff1e"
+    )
+    asking.generate([Request(chat, 9)], GREEDY)
+    sent = [message["content"] for message in server.bodies[0]["messages"]]
+    assert sent == ["Write <think> first.", "a < |im_end|> b", "< /s>", "\uff1c |x|\uff1e"]

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from exsearch.engines.base import Generation, Request, Sampling
 from exsearch.engines.config import ModelConfig
+from exsearch.engines.controls import for_servers
 from exsearch.engines.server.config import EndpointConfig
 from exsearch.engines.server.endpoint import ChatEndpoint, RefusedError, run_to_end
 from exsearch.engines.session import InTurns
@@ -128,6 +129,7 @@ class OpenAIEngine(InTurns):
     async def _ask(self, request: Request, sampling: Sampling) -> Generation | EngineError:
         """Ask for one reply, and again without a field that the server refuses."""
         messages, forced = self.tokenizer.messages(request.prompt_ids)
+        messages = [_turn(m["role"], for_servers(m["content"])) for m in messages]
         turns = [*self._system, *messages]
         if forced:
             wanted = f'{messages[-1]["content"]}\nYour reply must begin with "{forced}"'
