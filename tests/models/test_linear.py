@@ -9,12 +9,19 @@ torch = pytest.importorskip("torch")
 from exsearch.models import linear  # noqa: E402
 from exsearch.models.linear import (  # noqa: E402
     PackedWeights,
-    onednn_is_faster,
     onednn_linear,
     padded_rows,
 )
 
-needs_onednn = pytest.mark.skipif(not onednn_is_faster(), reason="no AVX-512 here")
+FOUND = linear._best_instructions()
+
+
+@pytest.fixture
+def avx512(monkeypatch):
+    """As on a processor with AVX-512; oneDNN works on this one all the same."""
+    if not FOUND:
+        pytest.skip("no oneDNN here")
+    monkeypatch.setattr(linear, "_best_instructions", lambda: "AVX512")
 
 
 def results(layer, inputs):
@@ -26,7 +33,7 @@ def results(layer, inputs):
     return [out, *gradients]
 
 
-@needs_onednn
+@pytest.mark.usefixtures("avx512")
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(7, 48), (1, 48), (2, 3, 48)])
 @pytest.mark.parametrize("frozen", [True, False])
@@ -50,7 +57,7 @@ def test_values_and_gradients_are_those_of_pytorch(bias, shape, frozen):
         assert (b - c).abs().max() / scale < 1e-5
 
 
-@needs_onednn
+@pytest.mark.usefixtures("avx512")
 def test_without_gradients_too_and_after_it_as_before():
     model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
     inputs = torch.randn(5, 8)
@@ -61,7 +68,7 @@ def test_without_gradients_too_and_after_it_as_before():
     assert torch.equal(model(inputs), before)
 
 
-@needs_onednn
+@pytest.mark.usefixtures("avx512")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_precisions_go_their_usual_way(dtype):
     layer, inputs = torch.nn.Linear(8, 4).to(dtype), torch.randn(3, 8, dtype=dtype)
@@ -70,7 +77,7 @@ def test_other_precisions_go_their_usual_way(dtype):
         assert torch.equal(layer(inputs), before)
 
 
-@needs_onednn
+@pytest.mark.usefixtures("avx512")
 def test_packed_weights_follow_the_weights():
     layer, inputs = torch.nn.Linear(8, 4), torch.randn(3, 8)
     packed = PackedWeights(layer)
@@ -83,7 +90,7 @@ def test_packed_weights_follow_the_weights():
             layer.weight.mul_(2).add_(1)
 
 
-@needs_onednn
+@pytest.mark.usefixtures("avx512")
 def test_weights_too_large_to_pack_are_used_as_they_are():
     layer = torch.nn.Linear(5, 5)  # 100 bytes of weights
     assert PackedWeights(layer, limit=100).of(layer.weight) is not layer.weight
@@ -97,6 +104,17 @@ def test_passes_come_in_few_lengths(monkeypatch):
     assert all(padded_rows(p) == p for p in padded.values())
     assert [padded[n] for n in (1, 31, 33, 96, 97, 2049)] == [1, 31, 34, 96, 100, 2176]
     assert len(set(padded.values())) == 31 + 7 * 16 + 1
+
+
+@pytest.mark.parametrize(
+    ("instructions", "training", "inference"),
+    [("AVX512", True, True), ("AVX2", False, True), ("DEFAULT", False, False), ("", False, False)],
+)
+def test_the_processor_decides(monkeypatch, instructions, training, inference):
+    monkeypatch.setattr(linear, "_best_instructions", lambda: instructions)
+    assert linear.onednn_is_faster() is training
+    with torch.inference_mode():
+        assert linear.onednn_is_faster() is inference
 
 
 def test_where_it_is_no_faster_nothing_changes(monkeypatch):
