@@ -36,4 +36,5 @@ class Bars:
             initial=done,
             disable=not self.shown,
             mininterval=1,
+            miniters=0,  # only time counts: a bar that is told of nothing new still shows life
         )

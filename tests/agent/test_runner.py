@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from exsearch.agent.episode import begin
-from exsearch.agent.events import Event, EventKind
+from exsearch.agent.events import Event, EventKind, showing
 from exsearch.agent.rollout import rollout
 from exsearch.agent.runner import Runner
 from exsearch.engines.base import GREEDY, ChatTokenizer, Engine, Sampling
@@ -511,3 +512,15 @@ def test_a_failed_search_fails_only_those_of_its_own_query_and_k():
         ("fine1", None),
         ("broken1", "no luck with broken"),
     ]
+
+
+def test_a_bar_shows_calls_and_searches_before_an_episode_ends(capsys):
+    told = [EventKind.BEGUN, EventKind.TEXT, EventKind.SEARCH, EventKind.BEGUN, EventKind.END]
+    with tqdm(total=2, mininterval=0, miniters=0) as bar:
+        listen = showing(bar)
+        for kind in told[:-1]:
+            listen(Event(kind, 0, "q#0", 0.0))
+        assert (bar.n, bar.postfix) == (0, "2 calls, 1 searches")
+        assert "2 calls, 1 searches" in capsys.readouterr().err
+        listen(Event(told[-1], 0, "q#0", 0.0))
+        assert bar.n == 1

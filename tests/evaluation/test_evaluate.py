@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from exsearch.agent.events import counting_ends
+from exsearch.agent.events import Event, EventKind
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import DataError, EngineError
 from exsearch.evaluation.evaluate import evaluate, row, summarise
@@ -249,16 +249,15 @@ def test_an_interrupted_evaluation_goes_on(engine, retriever, tmp_path):
 
     ended = 0
 
-    def stop(n: int) -> None:
+    def stop(event: Event) -> None:
         nonlocal ended
-        ended += n
+        ended += event.kind is EventKind.END
         if ended > 2:
             raise Stopped
 
     settings = {"method": METHOD, "retry_malformed": False, "chunk": 2}
     with pytest.raises(Stopped):
-        on_event = counting_ends(stop)
-        evaluate(QUESTIONS, engine, retriever, tmp_path / "a", on_event=on_event, **settings)
+        evaluate(QUESTIONS, engine, retriever, tmp_path / "a", on_event=stop, **settings)
     kept = (tmp_path / "a" / "trajectories.jsonl").read_bytes()
     assert kept.count(b"\n") == 2
     assert not (tmp_path / "a" / "summary.json").exists()

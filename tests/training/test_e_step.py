@@ -12,7 +12,7 @@ import torch
 from small_world import METHOD
 
 from exsearch.agent.episode import answer_ids
-from exsearch.agent.events import counting_ends
+from exsearch.agent.events import EventKind
 from exsearch.agent.rollout import rollout
 from exsearch.engines.base import Sampling, TooLongError
 from exsearch.engines.scripted import ScriptedEngine
@@ -222,16 +222,16 @@ def run_e_step(engine, retriever, questions, method, file, stop_after=None, **se
     """An E-step over chunks of two questions; killed once more than `stop_after` samples ended."""
     seen = 0
 
-    def ended(n):
+    def ended(event):
         nonlocal seen
-        seen += n
+        seen += event.kind is EventKind.END
         if stop_after is not None and seen > stop_after:
             raise Stopped
 
     config = EStepConfig(samples=2, chunk=2, **settings)
     return sample_and_weigh(
         questions, engine, retriever, file, config, method, seed=5, iteration=1,
-        on_event=counting_ends(ended),
+        on_event=ended,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 from exsearch.records import CallKind, Passage, Step, StopReason
 
@@ -60,11 +61,21 @@ class Event:
 OnEvent = Callable[[Event], None]
 
 
-def counting_ends(count: Callable[[int], object]) -> OnEvent:
-    """A listener that calls `count(1)` whenever an episode ends, for a progress bar."""
+def showing(bar: Any) -> OnEvent:
+    """A listener that moves a progress bar on by 1 whenever an episode ends.
+
+    In between the bar tells of calls and searches, since the first episodes may take minutes.
+
+    Args:
+        bar: The bar, as `Bars.open` gives it.
+    """
+    calls = searches = 0
 
     def listen(event: Event) -> None:
-        if event.kind is EventKind.END:
-            count(1)
+        nonlocal calls, searches
+        calls += event.kind is EventKind.BEGUN
+        searches += event.kind is EventKind.SEARCH
+        bar.set_postfix_str(f"{calls} calls, {searches} searches", refresh=False)
+        bar.update(int(event.kind is EventKind.END))
 
     return listen

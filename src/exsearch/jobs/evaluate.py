@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from exsearch.agent.events import counting_ends
+from exsearch.agent.events import showing
 from exsearch.engines import open_engine
 from exsearch.engines.base import Sampling
 from exsearch.errors import DataError
@@ -99,5 +99,5 @@ def evaluate(
                 examples=shown,
                 retry_malformed=retry_malformed,
                 chunk=chunk,
-                on_event=counting_ends(bar.update),
+                on_event=showing(bar),
             )

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from exsearch.agent.events import counting_ends
+from exsearch.agent.events import showing
 from exsearch.config import to_plain
 from exsearch.data.questions import tell_unanswered
 from exsearch.engines import open_engine
@@ -77,7 +77,7 @@ def rollout(
                 asking.method,
                 seed=asking.seed,
                 iteration=0,
-                on_event=counting_ends(bar.update),
+                on_event=showing(bar),
             )
     return {**rollout_figures(file), "failed": sum(c["failed"] for c in chunks)}
 

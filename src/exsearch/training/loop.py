@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from exsearch.agent.events import counting_ends
+from exsearch.agent.events import showing
 from exsearch.engines.base import Engine
 from exsearch.errors import ConfigError, TrainingError
 from exsearch.evaluation.evaluate import evaluate
@@ -246,7 +246,7 @@ class Loop:
                 self.recipe.method,
                 seed=seed,
                 iteration=iteration,
-                on_event=counting_ends(bar.update),
+                on_event=showing(bar),
             )
         items = WeightedFile(file)
         totals = {k: round(sum(c[k] for c in chunks), 3) for k in chunks[0]}
@@ -315,7 +315,7 @@ class Loop:
                     # A retry is drawn at temperature 1, and dev is to be greedy.
                     retry_malformed=False,
                     max_error_share=self.recipe.e_step.max_error_share,
-                    on_event=counting_ends(bar.update),
+                    on_event=showing(bar),
                 )
             gain = compare_evaluations(stage.dev, before.dev, gem.select_by) if before else None
             self.journal.log(name, "dev", **summary, gain=gain)
