@@ -315,6 +315,15 @@ def test_a_recipe_that_could_not_begin_can_be_mended(
     command += ["--model", tiny_model_folder]
     broken = run(*command, "--set", f'data.corpus=["{corpus}"]', code=3)
     assert "corpus.jsonl:1: not JSON" in broken.stderr
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"id": "q", "question": "Who?", "answers": ["Barrie"]}\n')
+    lacking = [*command, "--set", f'data.train="{questions}"']
+    failed = run(*lacking, code=10)  # its index is built by now
+    assert "set warm_up.examples=0 to start without" in failed.stderr
+    mended = run(*lacking, "--set", "warm_up.examples=0", "--json")
+    assert "learned nothing yet, so it begins anew: recipe.warm_up.examples was 2" in mended.stderr
+    assert last_json(mended)["stage"] == "start"
+    command[3] = tmp_path / "other"
     assert last_json(run(*command, "--json"))["stage"] == "warm_up"
 
 
@@ -369,3 +378,19 @@ def test_doctor_knows_the_versions_that_are_tested():
     for name, version in {**TESTED, **TESTED_LOCAL}.items():
         assert f"{name.lower()}=={version}" in pins
     assert EMBEDDED_PACKAGE in pins
+
+
+@pytest.mark.parametrize("command", ["evaluate", "rollout"])
+def test_a_setting_that_an_older_version_had_not_makes_no_difference(
+    run: Run, fails: Fails, scripted: list[object], tmp_path: Path, command: str
+):
+    out = tmp_path / "out"
+    asked = [command, "--questions", "sample:test", "--limit", 1, "--out", out, *scripted]
+    run(*asked)
+    (file,) = (out if out.is_dir() else tmp_path).glob("*settings.json")
+    settings = json.loads(file.read_text())
+    del settings["method"]["passage_words"]
+    settings.get("sampling", {}).pop("max_error_share", None)
+    file.write_text(json.dumps(settings))
+    run(*asked)
+    assert "method.max_steps was 5, is now 2" in fails(*asked, "--max-steps", 2, code=7)

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -510,6 +511,34 @@ def test_only_malformed_trajectories_stop_the_run(train, tmp_path):
     with pytest.raises(TrainingError, match="no sampled trajectory reached an answer"):
         train(tmp_path / "run", "warm_up.examples=0", model=tmp_path / "random")
     assert not (tmp_path / "run" / "best.json").exists()
+    # It can be mended in place, as it says: nothing was learned yet.
+    folder, index = tmp_path / "run", (tmp_path / "run" / "index").stat().st_ino
+    best = train(folder, "warm_up.examples=2", "gem.iterations=0", model=tmp_path / "random")
+    assert best["stage"] == "warm_up"
+    assert {e["stage"] for e in events(folder)} == {"warm_up"}
+    assert (folder / "before-01" / "iteration-01" / "trajectories.jsonl").stat().st_size
+    assert (folder / "index").stat().st_ino == index
+    with pytest.raises(
+        RunError, match=r"begun with other settings: recipe\.warm_up\.examples was 2"
+    ):
+        train(folder, "warm_up.examples=3", "gem.iterations=0", model=tmp_path / "random")
+
+
+@pytest.mark.parametrize("missing", ["retriever", "gem.patience", "warm_up.lora_alpha"])
+def test_a_key_that_an_older_recipe_had_not_makes_no_difference(
+    undisturbed, train, tmp_path, missing
+):
+    folder = shutil.copytree(undisturbed, tmp_path / "run")
+    settings = json.loads((folder / "recipe.json").read_text())
+    *sections, key = missing.split(".")
+    values = settings["recipe"]
+    for section in sections:
+        values = values[section]
+    del values[key]
+    (folder / "recipe.json").write_text(json.dumps(settings))
+    assert train(folder)["stage"] in STAGES
+    with pytest.raises(RunError, match=r"retriever\.cache was 100000, is now 7"):
+        train(folder, "retriever.cache=7")
 
 
 def test_warm_up_that_leaves_no_question_is_refused(train, tmp_path):

@@ -22,6 +22,7 @@ from exsearch.jobs.inputs import (
     open_inputs,
     question_file,
     solved_examples,
+    with_today_s_method,
 )
 from exsearch.jobs.provenance import ENVIRONMENT_FILE, below, refuse_others, settle
 from exsearch.progress import Bars
@@ -83,7 +84,13 @@ def evaluate(
     refuse_others(folder / JOB_FILE, settings, below(folder))
     with locked(folder):
         done = committed(folder / TRAJECTORIES_FILE)
-        settle(folder / JOB_FILE, settings, folder / ENVIRONMENT_FILE, begun=bool(done))
+        settle(
+            folder / JOB_FILE,
+            settings,
+            folder / ENVIRONMENT_FILE,
+            begun=bool(done),
+            today=with_today_s_method,
+        )
         engine = open_engine(asking.model)
         shown = solved_examples(examples, inputs.retriever, engine, asking.method)
         with bars.open("evaluate", len(inputs.questions), "question", done) as bar:

@@ -108,6 +108,11 @@ def open_inputs(asking: Asking) -> Inputs:
     )
 
 
+def with_today_s_method(identity: dict[str, Any]) -> dict[str, Any]:
+    """An identity of an older version, with today's defaults for settings its method had not."""
+    return {**identity, "method": method_values(open_method(identity["method"]))}
+
+
 def solved_examples(
     source: ExampleSource, retriever: Retriever, engine: Engine, method: Method
 ) -> WorkedExamples | None:

@@ -11,12 +11,12 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from exsearch.config import first_difference
-from exsearch.errors import RunError
+from exsearch.errors import ConfigError, RunError
 from exsearch.runs import make_folder, refuse_link, write_atomic
 
 logger = logging.getLogger(__name__)
@@ -69,8 +69,34 @@ def below(folder: Path, *but: str) -> Iterator[Path]:
             yield path
 
 
+def written_down(file: Path, today: Callable[[Any], Any] = lambda before: before) -> Any:
+    """What determined a job when it began, as plain values.
+
+    Args:
+        file: The file that holds it.
+        today: A function that gives settings of an older version the names and defaults of this
+            one, so that a setting which it did not have makes no difference.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        before = json.loads(file.read_text())
+    except ValueError as error:
+        raise RunError(f"{file}: damaged ({error}); name another folder with --out") from None
+    try:
+        return json.loads(json.dumps(today(before)))
+    except (ConfigError, LookupError, TypeError, AttributeError):
+        return before  # what this version can't read is compared as it stands
+
+
 def settle(
-    file: Path, settings: Mapping[str, Any], environment_file: Path, *, begun: bool = True
+    file: Path,
+    settings: Mapping[str, Any],
+    environment_file: Path,
+    *,
+    begun: bool = True,
+    today: Callable[[Any], Any] = lambda before: before,
 ) -> None:
     """Write down what determines a job, or check that it is what was written down before.
 
@@ -81,6 +107,7 @@ def settle(
         settings: All that determines the job, as plain values.
         environment_file: The file that holds where the job ran: versions and machine.
         begun: False while there is no result yet; other settings may then take the old ones' place.
+        today: As in `written_down`.
 
     Raises:
         RunError: the job was begun with other settings, of which the message names the first; or a
@@ -91,8 +118,8 @@ def settle(
         write_atomic(file, json.dumps(settings, indent=1))  # first: it says whose place this is
         write_atomic(environment_file, json.dumps(environment(), indent=1))
         return
+    before = written_down(file, today)
     try:
-        before = json.loads(file.read_text())
         machine = json.loads(environment_file.read_text())
     except (ValueError, FileNotFoundError) as error:
         raise RunError(f"{file}: damaged ({error}); name another folder with --out") from None

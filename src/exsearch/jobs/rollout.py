@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from exsearch.agent.events import showing
-from exsearch.config import to_plain
+from exsearch.config import parse_config, to_plain
 from exsearch.data.questions import tell_unanswered
 from exsearch.engines import open_engine
 from exsearch.evaluation.metrics import exact_match
-from exsearch.jobs.inputs import Asking, open_inputs
+from exsearch.jobs.inputs import Asking, open_inputs, with_today_s_method
 from exsearch.jobs.provenance import refuse_others, settle
 from exsearch.progress import Bars
 from exsearch.records import WeightedTrajectory
@@ -56,7 +56,7 @@ def rollout(
     refuse_others(settings_file, settings, [settings_file, environment_file])
     with locked(file.parent, file.name):
         done = committed(file)
-        settle(settings_file, settings, environment_file, begun=bool(done))
+        settle(settings_file, settings, environment_file, begun=bool(done), today=_today)
         so = "their trajectories get no weight, and nothing can be learned from them"
         tell_unanswered(inputs.questions, asking.questions, so)
         engine = open_engine(asking.model)
@@ -80,6 +80,11 @@ def rollout(
                 on_event=showing(bar),
             )
     return {**rollout_figures(file), "failed": sum(c["failed"] for c in chunks)}
+
+
+def _today(before: Any) -> Any:
+    sampling = to_plain(parse_config(EStepConfig, before["sampling"]))
+    return {**with_today_s_method(before), "sampling": sampling}
 
 
 def rollout_figures(file: Path) -> dict[str, Any]:

@@ -6,26 +6,38 @@ It opens what the recipe names and hands it to the loop; it samples and trains n
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from exsearch.config import load_config, set_value, to_plain
+from exsearch.config import first_difference, load_config, parse_config, set_value, to_plain
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions, tell_unanswered
 from exsearch.engines import check_engine, open_engine
 from exsearch.errors import ConfigError, MissingExtraError
-from exsearch.jobs.provenance import ENVIRONMENT_FILE, below, refuse_others, settle
+from exsearch.jobs.provenance import (
+    ENVIRONMENT_FILE,
+    below,
+    refuse_others,
+    settle,
+    written_down,
+)
 from exsearch.jobs.teacher import open_teacher
 from exsearch.models.settings import RECIPE_FILE, resolve_model
 from exsearch.progress import Bars
 from exsearch.retrievers import build_index, is_address, open_retriever
 from exsearch.retrievers.base import Retriever
 from exsearch.retrievers.guarded import guarded
-from exsearch.runs import is_complete, locked, sha256_file
+from exsearch.runs import is_complete, locked, make_folder, sha256_file
 from exsearch.training.recipe import DataConfig, Recipe, RetrieverConfig
+from exsearch.training.stages import START, TAUGHT_FILE, WARM_UP, RunFolder
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -76,8 +88,9 @@ def train(
         settings["index"] = retriever.identity()
     refuse_others_in_run(folder)
     with locked(folder):
-        begun = _has_results(folder)
-        settle(folder / RECIPE_FILE, settings, folder / ENVIRONMENT_FILE, begun=begun)
+        begun = _has_results(folder) and not _mended(folder, settings)
+        environment_file = folder / ENVIRONMENT_FILE
+        settle(folder / RECIPE_FILE, settings, environment_file, begun=begun, today=_today)
         for role, asked in questions.items():
             tell_unanswered(asked, files[role][0], f"they are left out of {role}")
         engine = open_engine(recipe.model)
@@ -139,6 +152,50 @@ def refuse_others_in_run(folder: Path) -> None:
     """
     places = below(folder, "index", "test", "warm_up/teacher.jsonl")
     refuse_others(folder / RECIPE_FILE, ("recipe", "data_sha256"), places)
+
+
+def _today(before: Any) -> Any:
+    return {**before, "recipe": to_plain(parse_config(Recipe, before["recipe"]))}
+
+
+def _mended(folder: Path, settings: dict[str, Any]) -> bool:
+    """Let other settings into a run that has learned nothing; what the old ones made goes aside.
+
+    What a teacher was paid for stays, where the student is to do the same.
+    """
+    run, file = RunFolder(folder), folder / RECIPE_FILE
+    if run.has_learned or run.best.exists() or not file.exists():
+        return False
+    before = written_down(file, _today)
+    difference = first_difference(before, json.loads(json.dumps(settings)))
+    if not difference:
+        return False
+    taught = folder / WARM_UP / TAUGHT_FILE
+    made = [run.metrics, folder / START, folder / WARM_UP, *folder.glob("iteration-*")]
+    if _part(before, "data", "retriever") != _part(settings, "data", "retriever"):
+        made.append(folder / "index")
+    aside = next(f for n in itertools.count(1) if not (f := folder / f"before-{n:02d}").exists())
+    for place in made:
+        if place.exists():
+            make_folder(aside)
+            place.rename(aside / place.name)
+    names = ("data", "retriever", "method", "teacher")
+    if (aside / WARM_UP / TAUGHT_FILE).exists() and _part(before, *names) == _part(
+        settings, *names
+    ):
+        make_folder(taught.parent)
+        (aside / WARM_UP / TAUGHT_FILE).rename(taught)
+    logger.warning("%s: learned nothing yet, so it begins anew: %s", folder, difference)
+    if aside.exists():
+        logger.warning("what it had made is put aside in %s", aside)
+    return True
+
+
+def _part(settings: dict[str, Any], *names: str) -> list[Any]:
+    """These sections of a recipe as plain values, with the hashes of its data."""
+    recipe = settings.get("recipe", {})
+    values = [{**(recipe.get(name) or {}), "keep": ""} for name in names]
+    return json.loads(json.dumps([*values, settings.get("data_sha256")]))
 
 
 def _data_files(data: DataConfig, base: Path) -> dict[str, list[Path]]:

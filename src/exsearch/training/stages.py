@@ -20,6 +20,7 @@ from exsearch.runs import is_complete, make_folder
 from exsearch.trajectories import TRAJECTORIES_FILE
 
 METRICS_FILE = "metrics.jsonl"
+TAUGHT_FILE = "teacher.jsonl"
 START, WARM_UP = "start", "warm_up"
 
 
@@ -46,7 +47,7 @@ class Stage:
     def __init__(self, folder: Path):
         make_folder(folder)
         self.trajectories = folder / TRAJECTORIES_FILE
-        self.taught = folder / "teacher.jsonl"
+        self.taught = folder / TAUGHT_FILE
         self.probe = folder / "probe.jsonl"
         self.dev = folder / "dev"
         self.checkpoint = folder / "checkpoint"
