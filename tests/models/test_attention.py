@@ -7,16 +7,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from transformers import (  # noqa: E402
-    GPT2Config,
-    GPT2LMHeadModel,
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    NemotronConfig,
+    NemotronForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    StableLmConfig,
+    StableLmForCausalLM,
 )
 
 from exsearch.engines.base import GREEDY, Request  # noqa: E402
@@ -26,11 +30,11 @@ from exsearch.errors import ModelError  # noqa: E402
 from exsearch.models.attention import (  # noqa: E402
     PassOnly,
     attend_rows,
-    check_packable,
     packed_attention,
     packed_logits,
 )
 from exsearch.models.prefixes import shared  # noqa: E402
+from exsearch.training.m_step import _enable_gradient_checkpointing  # noqa: E402
 
 SMALL = {
     "vocab_size": 50,
@@ -44,11 +48,26 @@ SMALL = {
     "eos_token_id": None,
     "pad_token_id": None,
 }
+LATENT = {
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 12,
+    "first_k_dense_replace": 2,
+}
 MODELS = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SMALL)),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SMALL)),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=8)),
     "mistral, a window of 4": lambda: MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4)),
+    # These two don't hand on to their layers what they are called with.
+    "stablelm": lambda: StableLmForCausalLM(StableLmConfig(**SMALL)),
+    "nemotron": lambda: NemotronForCausalLM(NemotronConfig(**SMALL)),
+    "deepseek, values of another size than keys": lambda: DeepseekV3ForCausalLM(
+        DeepseekV3Config(**{**SMALL, **LATENT})
+    ),
 }
 SEQUENCES = [(1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 4, 5, 6, 20, 21), (30, 31, 32), (1, 2, 40)]
 
@@ -143,29 +162,19 @@ def test_the_model_is_left_as_it_was(model):
     assert torch.equal(alone_last(model, SEQUENCES), before)
 
 
-def test_what_can_be_packed_passes_the_check(model):
-    check_packable(model)
-
-
-def test_learned_positions_can_be_packed():
-    torch.manual_seed(0)
-    small = GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=32)
-    check_packable(GPT2LMHeadModel(small).eval())
-
-
-def test_a_model_that_mixes_tokens_otherwise_is_refused(model):
-    class Mixing(type(model)):
-        def forward(self, *args, **kwargs):
-            out = super().forward(*args, **kwargs)
-            out.logits = out.logits + out.logits.mean(-2, keepdim=True)
-            return out
-
-    model.__class__ = Mixing
-    with pytest.raises(ModelError, match="mixes tokens in ways that packing does not know"):
-        check_packable(model)
-
-
-def test_recurrent_layers_are_refused(model):
-    model.config.layer_types = ["full_attention", "linear_attention"]
-    with pytest.raises(ModelError, match="has linear_attention layers, which are not supported"):
-        check_packable(model)
+def test_a_pass_that_is_computed_once_more_backwards():
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = MODELS["llama"]().train()
+        if checkpointing:
+            _enable_gradient_checkpointing(model)
+        with packed_attention(model):
+            packed_last(model, SEQUENCES).log_softmax(-1)[:, 7].sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.equal(*gradients)
+    model = MODELS["stablelm"]().train()
+    _enable_gradient_checkpointing(model)
+    refused = pytest.raises(ModelError, match="gradient_checkpointing is not supported here")
+    with packed_attention(model), refused:
+        packed_last(model, SEQUENCES).sum().backward()

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -31,7 +32,8 @@ from exsearch.models.linear import PackedWeights, onednn_linear, padded_rows
 from exsearch.models.prefixes import Span
 
 NAME = "exsearch_packed"
-_ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+# The pass that runs, for models that don't hand on to their layers what they are called with.
+_RUNNING: ContextVar[tuple[Store, int] | None] = ContextVar("running", default=None)
 _UNKNOWN = ("softcap", "s_aux", "position_bias")  # some models change their scores by these
 
 
@@ -136,7 +138,7 @@ def attend_span(states: States, masks: dict[tuple[int, int, int], Tensor | None]
     mask = masks[shape]
     # The groups take the place of a batch, so that no group's keys are copied for its heads.
     heads = query.view(new, groups, -1, width).permute(1, 2, 0, 3)  # (G, H/G, T, D)
-    spread = (groups, heads.shape[1], length, width)
+    spread = (-1, heads.shape[1], -1, -1)
     out = scaled_dot_product_attention(
         heads,
         key[:, None].expand(spread),
@@ -146,7 +148,7 @@ def attend_span(states: States, masks: dict[tuple[int, int, int], Tensor | None]
         is_causal=mask is None and new > 1,
         scale=scale,
     )
-    return out.permute(2, 0, 1, 3).reshape(new, -1, width)
+    return out.permute(2, 0, 1, 3).reshape(new, -1, out.shape[-1])
 
 
 def attend_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
@@ -230,6 +232,7 @@ def packed_logits(
     hook = model.get_output_embeddings().register_forward_pre_hook(
         lambda _module, inputs: (inputs[0][0, wanted],)
     )
+    running = _RUNNING.set((store, tokens))
     try:
         logits = model(
             input_ids=ids[None],
@@ -239,6 +242,7 @@ def packed_logits(
             tokens=tokens,
         ).logits[:count]
     finally:
+        _RUNNING.reset(running)
         hook.remove()
     return logits if logits.dtype == torch.float64 else logits.float()
 
@@ -257,9 +261,15 @@ def _attention(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls for a layer: states are (1, H, N, D), the first `tokens` are real."""
-    assert store is not None  # `packed_attention` is only entered with one
+    if store is None:
+        if (running := _RUNNING.get()) is None:
+            raise ModelError(
+                f"{type(module).__name__}: m_step.gradient_checkpointing is not supported here; "
+                "set it to false"
+            )
+        store, tokens = running
     if unknown := [n for n in _UNKNOWN if others.get(n) is not None]:
-        raise ModelError(f"{type(module).__name__}: attention with {unknown[0]} is not supported")
+        raise ModelError(f"has attention with {unknown[0]}, which is not supported")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     q, k, v = (states[0, :, :tokens].transpose(0, 1) for states in (query, key, value))
     out = store.attend(module.layer_idx, States(q, k, v, scale, sliding_window or 0, dropout))
@@ -268,42 +278,3 @@ def _attention(
 
 
 AttentionInterface.register(NAME, _attention)
-
-
-def check_packable(model: Any) -> None:
-    """Make sure that packing does not change what this model computes.
-
-    It runs five tokens both ways and compares the logits.
-
-    Args:
-        model: A transformers causal language model, in evaluation mode.
-
-    Raises:
-        ModelError: its layers mix tokens in ways that a packed pass does not know of.
-    """
-    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
-    name = type(model).__name__
-    if others := kinds - _ATTENTION_LAYERS:
-        raise ModelError(f"{name} has {sorted(others)[0]} layers, which are not supported here")
-    device = next(model.parameters()).device
-    tokens = torch.arange(1, 6, device=device) % model.config.get_text_config().vocab_size
-    spans = [Span(0, 4, np.arange(4)), Span(4, 1, np.array([0, 1, 4]))]
-    positions = torch.tensor([0, 1, 2, 3, 2], device=device)
-    with torch.inference_mode():
-        last = torch.tensor([3, 4], device=device)
-        with packed_attention(model):
-            store = PassOnly(spans, device)
-            packed = packed_logits(model, tokens, positions, store, last)
-        plain = [
-            model(input_ids=row[None], use_cache=False).logits[0, -1].to(packed.dtype)
-            for row in (tokens[:4], tokens[[0, 1, 4]])
-        ]
-    if "sliding_attention" in kinds and store.windows == {0}:
-        raise ModelError(f"{name} keeps its attention window to itself, which is not supported")
-    scale = max(1.0, *(float(p.abs().max()) for p in plain))
-    tolerance = scale * (0.1 if model.dtype in (torch.bfloat16, torch.float16) else 1e-3)
-    if any(
-        not torch.allclose(a, b, atol=tolerance, rtol=0, equal_nan=True)
-        for a, b in zip(packed, plain, strict=True)
-    ):
-        raise ModelError(f"{name} mixes tokens in ways that packing does not know; not supported")

@@ -20,7 +20,8 @@ from accelerate import Accelerator
 
 from exsearch.engines.base import random_key
 from exsearch.errors import TrainingError
-from exsearch.models.attention import PassOnly, check_packable, packed_attention, packed_logits
+from exsearch.models.attention import PassOnly, packed_attention, packed_logits
+from exsearch.models.trial import check_packable
 from exsearch.records import WeightedTrajectory
 from exsearch.training.batches import (
     MicroBatch,

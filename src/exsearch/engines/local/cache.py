@@ -220,7 +220,7 @@ class KeyValueCache:
             rows_v[: now.height, :, :columns],
             mask.to(query.dtype),
             scale,
-        ).reshape(now.height, heads, width)
+        ).reshape(now.height, heads, -1)
         return out if full else out.index_select(0, now.rows)
 
     def _new_layer(self, key: Tensor, value: Tensor) -> list[Tensor]:

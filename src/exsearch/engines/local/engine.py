@@ -19,9 +19,10 @@ from exsearch.engines.config import ModelConfig
 from exsearch.engines.local.batching import ContinuousBatch
 from exsearch.engines.local.cache import KeyValueCache, suitable_capacity
 from exsearch.engines.local.scoring import tail_log_probs
+from exsearch.engines.local.trial import check_cacheable
 from exsearch.errors import EngineError, ModelError
 from exsearch.hardware import usable_memory
-from exsearch.models.attention import check_packable, packed_attention
+from exsearch.models.attention import packed_attention
 from exsearch.models.linear import PackedWeights
 from exsearch.models.loading import load_model, load_tokenizer, loading
 from exsearch.models.settings import resolve_model
@@ -74,7 +75,6 @@ class TransformersEngine:
         # float32 on a CPU: bfloat16 is several times slower on most of them.
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         self.load_weights(self.folder)
-        check_packable(self.model)
         hf_tokenizer = load_tokenizer(self.folder)
         self.tokenizer = HuggingFaceChat(hf_tokenizer, template_kwargs, system_prompt)
         self.rows = batch_size
@@ -108,8 +108,10 @@ class TransformersEngine:
             ModelError: it can't be loaded; the weights are then those from before.
         """
         with loading(folder):
-            self.model = load_model(folder, self.dtype).to(self.device).eval()
-        self._context = _context(self.model.config.get_text_config())
+            model = load_model(folder, self.dtype).to(self.device).eval()
+            check_cacheable(model)
+        self.model = model
+        self._context = _context(model.config.get_text_config())
         self._packed = PackedWeights(self.model)
         self._cached_weights = None  # the cache holds what other weights computed
 
