@@ -166,7 +166,7 @@ def _settled_size(out: Path, asked: str | None, say: Callable[[str], object]) ->
         return begun
     rate = _product_rate()
     seconds = {name: size.work / rate for name, size in SIZES.items()}
-    fits = next((name for name in SIZES if seconds[name] <= LONGEST), min(seconds, key=seconds.get))
+    fits = next((name for name in SIZES if seconds[name] <= LONGEST), list(SIZES)[-1])
     size = asked or fits
     say(
         f"this machine multiplies matrices at {rate:.0f} GFLOP/s: size {size} takes about "

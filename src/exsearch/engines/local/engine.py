@@ -74,6 +74,7 @@ class TransformersEngine:
         self.folder = str(folder)
         # float32 on a CPU: bfloat16 is several times slower on most of them.
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self.model: Any = None
         self.load_weights(self.folder)
         hf_tokenizer = load_tokenizer(self.folder)
         self.tokenizer = HuggingFaceChat(hf_tokenizer, template_kwargs, system_prompt)
