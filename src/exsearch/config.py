@@ -42,14 +42,14 @@ def load_config(config_type: type[Config], file: Path, overrides: Sequence[str] 
         ConfigError: no such file, not TOML, an unknown key (with the nearest one), a wrong value.
     """
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such recipe") from None
     except IsADirectoryError:
         raise ConfigError(f"{file}: a folder, expected a recipe file (.toml)") from None
     except OSError as error:
         raise ConfigError(f"{file}: can't be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also 4,300 digits
         raise ConfigError(f"{file}: not TOML: {error}") from None
     for override in [overrides] if isinstance(overrides, str) else overrides:
         set_value(values, override)
@@ -86,6 +86,18 @@ def parse_config(
         got = "" if own or first["type"] == "missing" else f", got {first['input']!r}"
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{place}{key}{': ' if key else ''}{message}{got}") from None
+
+
+def user_path(name: str | Path) -> Path:
+    """The path of a name in which `~` stands for a home folder.
+
+    Raises:
+        ConfigError: no user has that name.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{name}: no such user; write ./{name} for a folder here") from None
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -184,7 +196,7 @@ def set_value(
         raise ConfigError(f"{option} {override}: expected key=value, such as {example}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text  # plain text needs no quotes on a command line
     for part in parts[:-1]:
         values = values.setdefault(part, {})

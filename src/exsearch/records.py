@@ -7,12 +7,13 @@ This module does not read files, call models, or import anything heavy.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from exsearch.json_files import parse_json
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -431,7 +432,7 @@ def from_json(record_type: type[Record], line: str | bytes) -> Record:
     Raises:
         ValueError: not JSON, a missing or mistyped field, or a schema version newer than this one.
     """
-    value: Any = json.loads(line)
+    value: Any = parse_json(line)
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")
     fields = cast("dict[str, Any]", value)

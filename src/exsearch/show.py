@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from exsearch.evaluation.metrics import (
     find_metric,
     with_todays_names,
 )
+from exsearch.json_files import read_json
 from exsearch.models.settings import BEST_FILE
 from exsearch.records import Step, Trajectory, WeightedTrajectory
 from exsearch.runs import read_jsonl
@@ -112,11 +112,11 @@ def folder_object(folder: Path) -> dict[str, Any]:
         return {
             "run": str(folder),
             "finished": best.is_file(),
-            "best": json.loads(best.read_text())["stage"] if best.is_file() else None,
+            "best": read_json(best, RunError, stage=str)["stage"] if best.is_file() else None,
             "stages": list(_stages(folder).values()),
         }
     if (folder / SUMMARY_FILE).is_file():
-        return with_todays_names(json.loads((folder / SUMMARY_FILE).read_text()))
+        return with_todays_names(read_json(folder / SUMMARY_FILE, RunError, n=int))
     if (folder / TRAJECTORIES_FILE).is_file():
         raise RunError(f"{folder}: not finished; run the same command again to go on")
     if not folder.is_dir():
@@ -134,8 +134,14 @@ def folder_text(folder: Path) -> str:
         RunError: the folder is neither.
     """
     shown = folder_object(folder)
-    if "stages" not in shown:
-        return summary_text(shown)
+    try:
+        return summary_text(shown) if "stages" not in shown else _stages_text(folder, shown)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        file = folder / (SUMMARY_FILE if "stages" not in shown else METRICS_FILE)
+        raise RunError(f"{file}: altered, it holds other figures ({error!r})") from error
+
+
+def _stages_text(folder: Path, shown: Mapping[str, Any]) -> str:
     labels = [f"{find_metric(name).label} %" for name in _STAGE_METRICS]
     heads = (
         "stage",
@@ -157,12 +163,13 @@ def folder_text(folder: Path) -> str:
 def _stages(folder: Path) -> dict[str, dict[str, Any]]:
     """The events of each stage, by its name; of the many `step` events only the last."""
     stages: dict[str, dict[str, Any]] = {}
-    for event in read_jsonl(folder / METRICS_FILE):
-        stage = stages.setdefault(event["stage"], {"stage": event["stage"], "began": event["time"]})
+    for event in read_jsonl(folder / METRICS_FILE, stage=str, event=str):
+        time = event.get("time")
+        stage = stages.setdefault(event["stage"], {"stage": event["stage"], "began": time})
         stage[event["event"]] = with_todays_names(
             {k: v for k, v in event.items() if k not in ("stage", "event", "time")}
         )
-        stage["ended"] = event["time"]
+        stage["ended"] = time
     return stages
 
 

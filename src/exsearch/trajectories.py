@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar, overload
 
 from exsearch.errors import DataError
+from exsearch.json_files import LongLineError, numbered_lines
 from exsearch.records import Trajectory, WeightedTrajectory, from_json, to_json
 
 TRAJECTORIES_FILE = "trajectories.jsonl"  # the usual name in a folder of results
@@ -48,11 +49,11 @@ def read_traces(file: Path) -> Iterator[Trace]:
     """
     try:
         with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
+            for number, line in numbered_lines(lines):
                 if not line.endswith(b"\n"):
                     return
                 yield _parse(line, file, number)
-    except OSError as error:
+    except (OSError, LongLineError) as error:
         raise _unreadable(file, error) from None
 
 
@@ -78,14 +79,14 @@ class WeightedFile(Sequence[WeightedTrajectory]):
     """
 
     def __init__(self, file: Path):
+        self._file, self._starts = file, [0]
         try:
             self._lines = file.open("rb")
-        except OSError as error:
+            for _, line in numbered_lines(self._lines):
+                if line.endswith(b"\n"):
+                    self._starts.append(self._starts[-1] + len(line))
+        except (OSError, LongLineError) as error:
             raise _unreadable(file, error) from None
-        self._file, self._starts = file, [0]
-        for line in self._lines:
-            if line.endswith(b"\n"):
-                self._starts.append(self._starts[-1] + len(line))
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -127,5 +128,7 @@ def _parse(line: bytes, file: Path, number: int) -> Trace:
         raise DataError(f"not a trajectory ({reason})", file=file, line=number) from None
 
 
-def _unreadable(file: Path, error: OSError) -> DataError:
+def _unreadable(file: Path, error: OSError | LongLineError) -> DataError:
+    if isinstance(error, LongLineError):
+        return DataError(str(error), file=file, line=error.line)
     return DataError(f"can't be read: {error.strerror}", file=file)

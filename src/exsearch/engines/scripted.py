@@ -6,12 +6,12 @@ weights, the same reply every time. It can't be trained.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from exsearch.data.json_lines import read_objects
 from exsearch.engines.base import Generation, Request, Sampling
 from exsearch.engines.config import ModelConfig
 from exsearch.engines.session import InTurns
@@ -80,12 +80,7 @@ class ScriptedEngine(InTurns):
         Raises:
             DataError: no such file, or a line that is not such a rule.
         """
-        try:
-            lines = path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise DataError(f"can't read the engine's script: {reason}", file=path) from None
-        rules = [_rule(line, path, n) for n, line in enumerate(lines, start=1) if line.strip()]
+        rules = [_rule(rule, path, n) for n, rule in read_objects(path, "script of the engine")]
         if not rules:
             raise DataError('no rule in it; expected lines of {"contains", "reply"}', file=path)
         return cls(rules)
@@ -140,11 +135,7 @@ def _uniform(ids: Sequence[int]) -> tuple[float, ...]:
     return tuple(_LOG_BYTE * max(1, len(id_bytes(i))) for i in ids)
 
 
-def _rule(line: str, path: Path, number: int) -> tuple[str, Replies]:
-    try:
-        rule: Any = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"not JSON: {error}", file=path, line=number) from None
+def _rule(rule: dict[str, Any], path: Path, number: int) -> tuple[str, Replies]:
     match rule:
         case {"contains": str(contains), "reply": str(reply)}:
             return contains, reply
@@ -153,4 +144,4 @@ def _rule(line: str, path: Path, number: int) -> tuple[str, Replies]:
         ):
             return contains, replies
     message = 'expected {"contains": text, "reply": text or list of texts}'
-    raise DataError(f"{message}, got {line.strip()[:200]}", file=path, line=number)
+    raise DataError(f"{message}, got {str(rule)[:200]}", file=path, line=number)

@@ -12,7 +12,7 @@ from typing import Any
 
 from exsearch.agent.examples import WorkedExamples
 from exsearch.agent.replay import UnreplayableError, worked_examples
-from exsearch.config import to_plain
+from exsearch.config import to_plain, user_path
 from exsearch.data import SAMPLES, sample_path
 from exsearch.data.questions import load_questions
 from exsearch.engines import check_engine
@@ -150,7 +150,7 @@ def question_file(name: str) -> Path:
     prefix, colon, split = name.partition(":")
     if prefix == "sample" and colon and split in SAMPLES:
         return sample_path(split)
-    return Path(name).expanduser()
+    return user_path(name)
 
 
 def content_hash(place: Path) -> str | None:

@@ -17,11 +17,13 @@ from typing import Any
 
 from exsearch.config import first_difference
 from exsearch.errors import ConfigError, RunError
+from exsearch.json_files import read_json
 from exsearch.runs import make_folder, refuse_link, write_atomic
 
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_FILE = "environment.json"
+_ELSEWHERE = "name another place with --out"
 
 
 def refuse_others(file: Path, settings: Collection[str], places: Iterable[Path]) -> None:
@@ -35,15 +37,8 @@ def refuse_others(file: Path, settings: Collection[str], places: Iterable[Path])
     Raises:
         RunError: something stands there and the job did not begin there, or it is a link.
     """
-    try:
-        before = json.loads(file.read_text())
-        own = len(set(settings).intersection(before)) * 2 >= len(settings)
-    except OSError:
-        own = False
-    except (ValueError, TypeError):
-        raise RunError(
-            f"{file}: damaged, or not of this command; name another place with --out"
-        ) from None
+    before = read_json(file, RunError, _ELSEWHERE) if file.is_file() else {}
+    own = len(set(settings).intersection(before)) * 2 >= len(settings)
     for place in places:
         if own:
             refuse_link(place)
@@ -80,10 +75,7 @@ def written_down(file: Path, today: Callable[[Any], Any] = lambda before: before
     Raises:
         RunError: the file is damaged.
     """
-    try:
-        before = json.loads(file.read_text())
-    except ValueError as error:
-        raise RunError(f"{file}: damaged ({error}); name another folder with --out") from None
+    before = read_json(file, RunError, _ELSEWHERE)
     try:
         return json.loads(json.dumps(today(before)))
     except (ConfigError, LookupError, TypeError, AttributeError):
@@ -119,10 +111,7 @@ def settle(
         write_atomic(environment_file, json.dumps(environment(), indent=1))
         return
     before = written_down(file, today)
-    try:
-        machine = json.loads(environment_file.read_text())
-    except (ValueError, FileNotFoundError) as error:
-        raise RunError(f"{file}: damaged ({error}); name another folder with --out") from None
+    machine = read_json(environment_file, RunError, _ELSEWHERE)
     difference = first_difference(before, json.loads(json.dumps(settings)))
     if difference:
         raise RunError(

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from exsearch.config import first_difference, load_config, parse_config, set_value, to_plain
+from exsearch.config import (
+    first_difference,
+    load_config,
+    parse_config,
+    set_value,
+    to_plain,
+    user_path,
+)
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions, tell_unanswered
@@ -77,7 +84,7 @@ def train(
     files = _data_files(recipe.data, base)
     warm_up, teacher = recipe.warm_up, recipe.teacher
     if warm_up.file:
-        files["warm_up"] = [base / Path(warm_up.file).expanduser()]
+        files["warm_up"] = [base / user_path(warm_up.file)]
         warm_up = dataclasses.replace(warm_up, file=str(files["warm_up"][0]))
     questions = {role: load_questions(files[role][0]) for role in ("train", "dev")}
     named = {f"{role} {path.name}": path for role, paths in files.items() for path in paths}
@@ -200,7 +207,7 @@ def _part(settings: dict[str, Any], *names: str) -> list[Any]:
 
 def _data_files(data: DataConfig, base: Path) -> dict[str, list[Path]]:
     def path(name: str, sample: str) -> Path:
-        return sample_path(sample) if name == "sample" else base / Path(name).expanduser()
+        return sample_path(sample) if name == "sample" else base / user_path(name)
 
     return {
         "corpus": [path(name, "corpus") for name in data.corpus],
@@ -213,7 +220,7 @@ def _named_retriever(config: RetrieverConfig, base: Path) -> Retriever | None:
     """The retriever at the place that the recipe names."""
     if not config.index:
         return None
-    place = config.index if is_address(config.index) else base / Path(config.index).expanduser()
+    place = config.index if is_address(config.index) else base / user_path(config.index)
     return guarded(open_retriever(place, cache=config.cache), config.timeout)
 
 

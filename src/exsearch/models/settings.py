@@ -12,8 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from exsearch.config import parse_config, renamed, to_plain
+from exsearch.config import parse_config, renamed, to_plain, user_path
 from exsearch.errors import ConfigError, ModelError
+from exsearch.json_files import read_json
 from exsearch.methods import MethodField, open_method
 from exsearch.models.embedded import EMBEDDED_MODEL, embedded_model
 
@@ -50,20 +51,21 @@ def model_settings(model: str | Path) -> ModelSettings:
     Raises:
         ConfigError: an `exsearch.json`, a `best.json` or a recipe that can't be read.
     """
-    folder = Path(model).expanduser()
+    folder = user_path(model)
     if (folder / BEST_FILE).is_file():
-        best = folder / _read_json(folder / BEST_FILE)["model"]
+        best = folder / read_json(folder / BEST_FILE, ConfigError, model=str)["model"]
         if not (best / MODEL_FILE).is_file():  # the run's best is the model it began with
-            recipe = _read_json(folder / RECIPE_FILE)["recipe"]
+            recipe = read_json(folder / RECIPE_FILE, ConfigError, recipe=dict)["recipe"]
             names = [field.name for field in dataclasses.fields(ModelSettings)]
-            asked = {**recipe["model"], **recipe}
+            model_section = recipe.get("model")
+            asked = {**(model_section if isinstance(model_section, dict) else {}), **recipe}
             values = {name: asked[name] for name in ("agent", *names) if name in asked}
             return parse_config(ModelSettings, values, place=str(folder / RECIPE_FILE))
         folder = best
     file = folder / MODEL_FILE
     if not file.is_file():
         return ModelSettings()
-    return parse_config(ModelSettings, _read_json(file), place=str(file))
+    return parse_config(ModelSettings, read_json(file, ConfigError), place=str(file))
 
 
 def write_model_settings(settings: ModelSettings, folder: Path) -> None:
@@ -83,11 +85,14 @@ def resolve_model(name: str | Path) -> str:
     """
     if str(name) == EMBEDDED_MODEL:
         return str(embedded_model())
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if (folder / BEST_FILE).is_file():
-        best = _read_json(folder / BEST_FILE)["model"]
-        inner = folder / best
-        return str(inner) if inner.is_dir() else resolve_model(best)
+        best = read_json(folder / BEST_FILE, ConfigError, model=str)["model"]
+        if (inner := folder / best).is_dir():
+            return str(inner)
+        if (user_path(best) / BEST_FILE).is_file():
+            raise ModelError(f"{folder / BEST_FILE}: damaged, its best model {best} is a run")
+        return resolve_model(best)
     if (folder / RECIPE_FILE).is_file():
         raise ModelError(f"{folder}: this run is not finished; finish it with `exsearch train`")
     if folder.is_dir():
@@ -99,10 +104,3 @@ def resolve_model(name: str | Path) -> str:
         hint = f"did you mean {near[0]}?" if near else f"try {EMBEDDED_MODEL}"
         raise ModelError(f"no model {str(name)!r}: no such name or folder; {hint}")
     return str(name)
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{file}: damaged, not JSON ({error})") from None

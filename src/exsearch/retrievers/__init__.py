@@ -12,7 +12,6 @@ Glossary:
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from exsearch import plugins
 from exsearch.errors import IndexDamagedError
+from exsearch.json_files import read_json
 from exsearch.records import Passage
 from exsearch.retrievers.base import Indexable, Retriever, RetrieverKind
 from exsearch.runs import read_steadily, refuse_other_content, verify_folder
@@ -105,8 +105,4 @@ def _kind_at(place: str | Path) -> str:
         return "http" if scheme == "https" else scheme
     folder = Path(place)
     verify_folder(folder, IndexDamagedError, hashes=False, remedy=REMEDY)
-    try:
-        return str(json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))["kind"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{folder}: not an index, its {FACTS_FILE} does not say its kind ({error})"
-        raise IndexDamagedError(f"{message}; {REMEDY}") from None
+    return read_json(folder / FACTS_FILE, IndexDamagedError, REMEDY, kind=str)["kind"]

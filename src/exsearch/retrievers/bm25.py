@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
+from exsearch.json_files import read_json
 from exsearch.records import Passage, refuse_text
 from exsearch.retrievers import FACTS_FILE, REMEDY
 from exsearch.retrievers.analyser import Analyser
@@ -141,7 +142,7 @@ class Bm25Retriever:
             hashes = size < _HASHED_BYTES
         verify_folder(path, IndexDamagedError, hashes=hashes, remedy=REMEDY)
         try:
-            facts = json.loads((path / FACTS_FILE).read_text(encoding="utf-8"))
+            facts = read_json(path / FACTS_FILE, IndexDamagedError, REMEDY, analyser=dict)
             if facts["kind"] != "bm25" or facts["version"] != _VERSION:
                 raise ValueError(f"kind {facts['kind']!r}, version {facts['version']}")
             analyser = Analyser(**facts["analyser"])

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from exsearch.errors import DataError
+from exsearch.json_files import parse_json
 from exsearch.records import Passage
 from exsearch.retrievers.arrays import write_array
 from exsearch.runs import written
@@ -100,7 +101,7 @@ class PassageStore:
         return len(self.numbers)
 
     def __getitem__(self, number: int) -> Passage:
-        fields = json.loads(self._texts[self.offsets[number] : self.offsets[number + 1]])
+        fields = parse_json(self._texts[self.offsets[number] : self.offsets[number + 1]])
         return Passage(id=fields["id"], title=fields["title"], text=fields["text"])
 
     def find(self, passage_id: str) -> Passage | None:

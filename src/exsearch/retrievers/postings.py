@@ -6,7 +6,6 @@ words of its query cost, however many passages there are. It does not know where
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import bm25s
 import numpy as np
 
+from exsearch.json_files import parse_json
 from exsearch.retrievers.arrays import write_array
 
 _ARRAYS = {
@@ -64,8 +64,8 @@ class Postings:
         self._scores = _map(folder / _ARRAYS["data"])  # (postings,)
         self._passages = _map(folder / _ARRAYS["indices"])  # (postings,)
         self._starts = _map(folder / _ARRAYS["indptr"])  # (words + 1,)
-        self._vocab = json.loads((folder / "vocab.index.json").read_bytes())
-        self.passages: int = json.loads((folder / "params.index.json").read_bytes())["num_docs"]
+        self._vocab = parse_json((folder / "vocab.index.json").read_bytes())
+        self.passages: int = parse_json((folder / "params.index.json").read_bytes())["num_docs"]
         sizes = {len(self._scores), len(self._passages), int(self._starts[-1])}
         if len(sizes) != 1 or len(self._starts) != len(self._vocab) + 1:
             raise ValueError(f"the files of {folder} do not belong together")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from exsearch.errors import ConfigError, ExSearchError, RunError
+from exsearch.json_files import check_shape, read_json
 from exsearch.runs.claims import beside, remove, remove_leftovers, temporary_name
 from exsearch.runs.files import make_folder, refuse_link, sha256_file, sync, written
 
@@ -242,14 +243,13 @@ def _read_manifest(
     path: Path, error: type[ExSearchError], hint: str
 ) -> list[tuple[Path, int, str]]:
     """Path, size in bytes and SHA-256 of each file that a folder's manifest names."""
+    if not (path / MANIFEST).exists():
+        raise error(f"{path}: incomplete, it has no {MANIFEST}{hint}")
+    files = read_json(path / MANIFEST, error, hint.removeprefix("; "), files=dict)["files"]
     try:
-        files = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return [
-            (path / name, int(facts["bytes"]), str(facts["sha256"]))
-            for name, facts in files.items()
-            if (path / name).resolve()  # refuses what can't be a path
-        ]
-    except FileNotFoundError:
-        raise error(f"{path}: incomplete, it has no {MANIFEST}{hint}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise error(f"{path / MANIFEST}: damaged{hint}") from None
+        for name, facts in files.items():
+            check_shape(facts, {"bytes": int, "sha256": str})
+            (path / name).resolve().exists()  # refuses what can't be a path
+        return [(path / name, f["bytes"], f["sha256"]) for name, f in files.items()]
+    except (ValueError, OSError, RuntimeError) as fault:
+        raise error(f"{path / MANIFEST}: damaged ({fault}){hint}") from None

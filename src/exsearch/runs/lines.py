@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from exsearch.errors import RunError
+from exsearch.json_files import LongLineError, check_shape, numbered_lines, parse_json
 from exsearch.runs.files import refuse_link, sync
 from exsearch.runs.folders import write_atomic
 
@@ -66,24 +67,31 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_jsonl(path: Path) -> Iterator[Any]:
-    """The values of a JSON lines file; a torn last line (a write under way) is passed over.
+def read_jsonl(path: Path, **shape: type) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON lines file; a torn last line (a write under way) is passed over.
 
     A file that is not there has none.
 
+    Args:
+        path: The file.
+        shape: The type of each field that every line must have, by its name.
+
     Raises:
-        RunError: a line that is not JSON, with its number.
+        RunError: a line that is not such an object, with its number; or the file can't be read.
     """
     if not path.exists():
         return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield json.loads(line)
-            except ValueError:
-                raise RunError(f"{path}:{number}: not JSON; the file was altered") from None
+    try:
+        with path.open("rb") as file:
+            for number, line in numbered_lines(file):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield check_shape(parse_json(line), shape)
+                except ValueError as error:
+                    raise RunError(f"{path}:{number}: {error}; the file was altered") from None
+    except (LongLineError, OSError) as error:
+        raise RunError(f"{path}: can't be read: {error}") from None
 
 
 def companion(file: Path, ending: str) -> Path:
@@ -147,7 +155,7 @@ def in_chunks(
     commits = companion(file, _CHUNKS)
     if not commits.exists():
         write_atomic(commits, "")  # first: with it the file counts as begun here
-    done = list(read_jsonl(commits))
+    done = list(read_jsonl(commits, bytes=int))
     end = _checked(file, commits, done)
     if file.exists() and file.stat().st_size > end:
         os.truncate(file, end)  # what follows the last commit belongs to a torn chunk
@@ -168,10 +176,9 @@ def _checked(file: Path, commits: Path, done: Sequence[dict[str, Any]]) -> int:
     """The bytes that are committed in a file, once it is sure that they are there whole."""
     remedy = "put it back, or delete both to begin anew"
     start = 0
-    try:
-        ends = [int(fact["bytes"]) for fact in done]
-    except (TypeError, KeyError, ValueError):
-        raise RunError(f"{commits}: damaged; {remedy} with {file.name}") from None
+    ends = [fact["bytes"] for fact in done]
+    if ends != sorted(ends) or min(ends, default=0) < 0:
+        raise RunError(f"{commits}: damaged; {remedy} with {file.name}")
     if not done:
         return 0
     written = file.stat().st_size if file.exists() else 0
@@ -198,4 +205,5 @@ def committed(file: Path, count: str = "samples") -> int:
         file: The file that `in_chunks` appends to.
         count: The name of the count among the facts of a chunk; one without it counts 0.
     """
-    return sum(fact.get(count, 0) for fact in read_jsonl(companion(file, _CHUNKS)))
+    commits = read_jsonl(companion(file, _CHUNKS), bytes=int)
+    return sum(n for fact in commits if isinstance(n := fact.get(count), int))

@@ -25,7 +25,7 @@ class Journal:
 
     def __init__(self, file: Path):
         self.file = file
-        self._events = {self._key(e): e for e in read_jsonl(file)}
+        self._events = {self._key(e): e for e in read_jsonl(file, stage=str, event=str)}
 
     def log(self, stage: str, event: str, *, step: int | None = None, **values: Any) -> None:
         """Write an event, unless it was written before, maybe by an earlier process of this run.
@@ -56,4 +56,5 @@ class Journal:
 
     @staticmethod
     def _key(entry: dict[str, Any]) -> tuple[str, str, int | None]:
-        return entry["stage"], entry["event"], entry.get("step")
+        step = entry.get("step")
+        return entry["stage"], entry["event"], step if isinstance(step, int) else None

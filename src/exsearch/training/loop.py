@@ -19,10 +19,11 @@ import torch
 
 from exsearch.agent.events import showing
 from exsearch.engines.base import Engine
-from exsearch.errors import ConfigError, TrainingError
+from exsearch.errors import ConfigError, RunError, TrainingError
 from exsearch.evaluation.evaluate import evaluate
 from exsearch.evaluation.metrics import find_metric, with_todays_names
 from exsearch.evaluation.score import compare_evaluations
+from exsearch.json_files import read_json
 from exsearch.models.settings import ModelSettings
 from exsearch.progress import Bars
 from exsearch.records import Question, WeightedTrajectory
@@ -113,7 +114,8 @@ class Loop:
         """
         finished = self.run_folder.best
         if finished.exists():  # models that were not kept must not be trained again
-            result = json.loads(finished.read_text())
+            remedy = "put it back; a run that has it is not trained again"
+            result = read_json(finished, RunError, remedy, stage=str, model=str)
             self._remove_others(result["stage"])  # an earlier process may have been killed at it
             return result
         warms_up = bool(self.recipe.warm_up.examples or self.recipe.warm_up.file)

@@ -90,7 +90,10 @@ class ChatEndpoint:
     def __init__(self, config: EndpointConfig):
         self.config = config
         self._requests = self._prompt_tokens = self._output_tokens = 0
-        self._url = httpx2.URL(config.base_url.rstrip("/") + "/chat/completions")
+        try:
+            self._url = httpx2.URL(config.base_url.rstrip("/") + "/chat/completions")
+        except httpx2.InvalidURL as error:
+            raise ConfigError(f"{config.role}.base_url is no address: {error}") from None
         self._place = f"{config.role} at {self._url.netloc.decode()}"
         self._key = _key(config.api_key_env)
         if self._key:
