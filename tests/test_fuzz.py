@@ -335,6 +335,32 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
+
+
+def fuzz_model(name: str, folder: Path, source: Path, tries: int) -> None:
+    engine = pytest.importorskip("exsearch.engines.local.engine")
+    files = {file.name: file.read_bytes() for file in source.iterdir()}
+    for other, data in files.items():
+        (folder / other).write_bytes(data)
+    fuzz({name: files[name]}, lambda f: engine.TransformersEngine(f, device="cpu"), folder, tries)
+
+
+@pytest.mark.parametrize("name", MODEL_FILES)
+def test_a_damaged_model_raises_nothing_but_our_errors(
+    tmp_path: Path, tiny_model_folder: Path, name: str
+):
+    fuzz_model(name, tmp_path, tiny_model_folder, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODEL_FILES)
+def test_a_damaged_model_raises_nothing_but_our_errors_at_length(
+    tmp_path: Path, tiny_model_folder: Path, name: str
+):
+    fuzz_model(name, tmp_path, tiny_model_folder, 500)
+
+
 @pytest.mark.parametrize("name", ["~nouser/x", "~nouser"])
 def test_a_home_that_is_none(name: str, tmp_path: Path):
     for read in (resolve_model, model_settings):

@@ -316,3 +316,29 @@ def test_what_is_not_verified(tiny_model_folder, tmp_path, monkeypatch, load):
     (folder / "manifest.json").write_text("{")
     with pytest.raises(ModelError, match=r"manifest\.json: damaged"):
         load(folder)
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_a_tokenizer_that_writes_ids_without_an_embedding_is_refused(folder, special):
+    tokenizer = load_tokenizer(folder)
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    missing = size + 1 - len(tokenizer)
+    assert missing > 0
+    tokenizer.add_tokens([f"word{n}" for n in range(missing)], special_tokens=special)
+    tokenizer.save_pretrained(folder)
+    if special:  # no text becomes such a token, so it can do no harm
+        assert TransformersEngine(folder, device="cpu").tokenizer.encode("a")
+        return
+    with pytest.raises(ModelError, match=f"writes the id {size}, its model has {size} embeddings"):
+        TransformersEngine(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{}", "[]", '{"base_model_name_or_path": 3}', "9" * 5000]
+)
+def test_a_damaged_adapter_config_is_refused(folder, text):
+    (folder / "adapter_config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"adapter_config\.json: damaged|can't load|an adapter"):
+        load_trainable(folder, MStepConfig(lora_rank=2), CPU)
+    with pytest.raises(ModelError):
+        TransformersEngine(folder, device="cpu")

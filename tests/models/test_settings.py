@@ -149,7 +149,9 @@ def test_a_method_that_can_not_be_read(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "damaged, not JSON"),
+        ("{", "damaged .Expecting"),
+        ("[]", "damaged .not a JSON object"),
+        ("[" * 100_000, "damaged .nested too deeply"),
         ('{"methd": {}}', "did you mean method"),
         ('{"method": 3}', "method is 3, expected a section"),
     ],

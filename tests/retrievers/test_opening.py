@@ -58,7 +58,7 @@ def test_a_folder_says_its_own_kind(tmp_path: Path):
 
 @pytest.mark.parametrize("facts", ["{", "[]", "{}"])
 def test_a_folder_that_does_not_say_its_kind(tmp_path: Path, facts: str):
-    with pytest.raises(IndexDamagedError, match=r"does not say its kind .*exsearch index"):
+    with pytest.raises(IndexDamagedError, match=r"retriever\.json: damaged .*exsearch index"):
         open_retriever(forge(tmp_path / "index", facts))
 
 

@@ -172,11 +172,15 @@ def test_a_manifest_cannot_name_a_file_outside(folder, tmp_path, name):
         '{"files": {"a": {"bytes": "x", "sha256": ""}}}',
         '{"files": {"a": {"bytes": [], "sha256": ""}}}',
         '{"files": {"a\\u0000": {"bytes": 1, "sha256": ""}}}',
+        '{"files": {"' + "a" * 5000 + '": {"bytes": 1, "sha256": ""}}}',
+        '{"files": ' + "9" * 5000 + "}",
+        "[" * 100_000,
     ],
+    ids=lambda text: text[:40],
 )
 def test_a_malformed_manifest_is_damage(folder, text):
     (folder / MANIFEST).write_text(text)
-    with pytest.raises(RunError, match=r"manifest\.json: damaged; x"):
+    with pytest.raises(RunError, match=r"manifest\.json: damaged \(.*\); x"):
         verify_folder(folder, remedy="x")
 
 

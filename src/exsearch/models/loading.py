@@ -8,7 +8,6 @@ its manifest first. It does not know what the model is used for.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -25,6 +24,7 @@ from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from exsearch.errors import ExSearchError, MissingExtraError, ModelError
+from exsearch.json_files import read_json
 from exsearch.models.settings import VERIFY_VARIABLE
 from exsearch.runs import MANIFEST, is_complete, verify_folder
 
@@ -66,10 +66,9 @@ def verify_model(folder: str | Path) -> None:
     path = Path(folder)
     if os.environ.get(VERIFY_VARIABLE) == "0" or not is_complete(path):
         return
-    with contextlib.suppress(ValueError):  # what can't be read at all is damaged
-        if "files" not in json.loads((path / MANIFEST).read_text(encoding="utf-8")):
-            return  # a stranger's file of that name
     remedy = "delete it, and make or copy the model anew (a run makes its own again)"
+    if "files" not in read_json(path / MANIFEST, ModelError, remedy):
+        return  # a stranger's file of that name
     verify_folder(path, ModelError, remedy=f"{remedy}; --no-verify takes it as it is")
 
 

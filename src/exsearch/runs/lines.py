@@ -67,17 +67,18 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_jsonl(path: Path, **shape: type) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON lines file; a torn last line (a write under way) is passed over.
+def read_jsonl(path: Path, **shape: type) -> Iterator[Any]:
+    """The values of a JSON lines file; a torn last line (a write under way) is passed over.
 
     A file that is not there has none.
 
     Args:
         path: The file.
-        shape: The type of each field that every line must have, by its name.
+        shape: The type of each field that every line must have, by its name; without one, a line
+            may hold any value.
 
     Raises:
-        RunError: a line that is not such an object, with its number; or the file can't be read.
+        RunError: a line that holds no such value, with its number; or the file can't be read.
     """
     if not path.exists():
         return
@@ -87,9 +88,11 @@ def read_jsonl(path: Path, **shape: type) -> Iterator[dict[str, Any]]:
                 if not line.endswith(b"\n"):
                     return
                 try:
-                    yield check_shape(parse_json(line), shape)
+                    value = parse_json(line)
+                    yield check_shape(value, shape) if shape else value
                 except ValueError as error:
-                    raise RunError(f"{path}:{number}: {error}; the file was altered") from None
+                    message = f"{path}:{number}: damaged ({error}); put the file back as it was"
+                    raise RunError(message) from None
     except (LongLineError, OSError) as error:
         raise RunError(f"{path}: can't be read: {error}") from None
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from exsearch.errors import ModelError
+from exsearch.errors import ModelError, RunError
+from exsearch.json_files import read_json
 from exsearch.models.loading import load_adapter, load_model, load_tokenizer
 from exsearch.models.settings import ModelSettings, write_model_settings
 from exsearch.runs import new_folder, verify_folder
@@ -62,7 +63,7 @@ def _check_adapter(folder: Path, config: MStepConfig) -> None:
     """Refuse an adapter that the recipe does not ask for: it is trained on as it is."""
     if not config.lora_rank:
         raise ModelError(f"{folder} is an adapter: set lora_rank, or merge it first")
-    own = json.loads((folder / ADAPTER_FILE).read_text())
+    own = read_json(folder / ADAPTER_FILE, ModelError)
     has = {"lora_rank": own.get("r"), "lora_alpha": own.get("lora_alpha")}
     for name, value in has.items():
         if getattr(config, name) != value:
@@ -88,7 +89,9 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def adapter_base(folder: Path) -> Path | None:
     """The folder (or id) of the model that an adapter folder stands on; None for a whole model."""
     file = folder / ADAPTER_FILE
-    return Path(json.loads(file.read_text())["base_model_name_or_path"]) if file.is_file() else None
+    if not file.is_file():
+        return None
+    return Path(read_json(file, ModelError, base_model_name_or_path=str)["base_model_name_or_path"])
 
 
 def save_model(
@@ -155,7 +158,7 @@ def load_training(optimizer: torch.optim.Optimizer, folder: Path) -> int:
         p = parameters[int(index)]
         # AdamW keeps its step counter on the CPU and the moments beside their parameter.
         optimizer.state[p][name] = value if name == "step" else value.to(p.device)
-    return int(json.loads((folder / STATE_FILE).read_text())["step"])
+    return read_json(folder / STATE_FILE, RunError, step=int)["step"]
 
 
 def _trained(optimizer: torch.optim.Optimizer) -> Iterable[torch.Tensor]:

@@ -428,3 +428,9 @@ def test_no_control_token_is_sent(server: FakeServer):
     asking.generate([Request(chat, 9)], GREEDY)
     sent = [message["content"] for message in server.bodies[0]["messages"]]
     assert sent == ["Write <think> first.", "a < |im_end|> b", "< /s>", "\uff1c |x|\uff1e"]
+
+
+@pytest.mark.parametrize("address", ["http://a..b/v1", "http://x/\ud800", "http://[zz]", "http://"])
+def test_an_address_that_is_none(address):
+    with pytest.raises(ConfigError, match="base_url"):
+        ChatEndpoint(EndpointConfig(address, "m"))

@@ -78,6 +78,7 @@ class TransformersEngine:
         self.load_weights(self.folder)
         hf_tokenizer = load_tokenizer(self.folder)
         self.tokenizer = HuggingFaceChat(hf_tokenizer, template_kwargs, system_prompt)
+        self._check_embedded()
         self.rows = batch_size
         self.token_budget = token_budget or (32768 if self.device.type == "cuda" else 2048)
         ends = getattr(self.model.generation_config, "eos_token_id", None)
@@ -230,6 +231,21 @@ class TransformersEngine:
         finally:
             if was_training:
                 self.model.train()
+
+    def _check_embedded(self) -> None:
+        """Refuse a tokenizer that writes an id which the model has no embedding for."""
+        hf, probe = (
+            self.tokenizer.hf,
+            self.tokenizer.encode_chat([{"role": "user", "content": "a"}]),
+        )
+        added = (id_ for id_, t in hf.added_tokens_decoder.items() if not t.special)
+        highest = max(hf.vocab_size - 1, self.tokenizer.end_id, *probe, *added)
+        embedded = self.model.get_input_embeddings().weight.shape[0]
+        if highest >= embedded:
+            raise ModelError(
+                f"{self.folder}: its tokenizer writes the id {highest}, its model has {embedded} "
+                "embeddings: they don't belong together; copy or save the model anew"
+            )
 
     def _check_length(self, tokens: int) -> None:
         if self._context and tokens > self._context:

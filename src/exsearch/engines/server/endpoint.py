@@ -92,7 +92,8 @@ class ChatEndpoint:
         self._requests = self._prompt_tokens = self._output_tokens = 0
         try:
             self._url = httpx2.URL(config.base_url.rstrip("/") + "/chat/completions")
-        except httpx2.InvalidURL as error:
+            self._url.host.encode("idna")  # as the resolver will
+        except (httpx2.InvalidURL, ValueError) as error:
             raise ConfigError(f"{config.role}.base_url is no address: {error}") from None
         self._place = f"{config.role} at {self._url.netloc.decode()}"
         self._key = _key(config.api_key_env)
