@@ -28,6 +28,7 @@ from exsearch.agent.rollout import rollout
 from exsearch.engines import load_engine
 from exsearch.engines.base import GREEDY, Generation, Message, Request, Sampling
 from exsearch.engines.server.config import EndpointConfig
+from exsearch.engines.server.endpoint import ChatEndpoint
 from exsearch.engines.server.engine import OpenAIEngine
 from exsearch.engines.text import TextTokenizer
 from exsearch.errors import ConfigError, EngineError, ModelError, ModelServerError
