@@ -182,7 +182,7 @@ def test_a_retriever_that_gives_too_few_lists_has_failed():
 
     for t in run(by_number, Short()):
         assert t.stop_reason is StopReason.RETRIEVER_ERROR
-        assert t.error == "0 lists of passages for 1 queries"
+        assert t.error == "Short gave 0 lists for 1 queries"
 
 
 def test_a_failed_call_ends_only_its_own_trajectory():

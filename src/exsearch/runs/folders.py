@@ -23,6 +23,8 @@ from exsearch.runs.files import make_folder, refuse_link, sha256_file, sync, wri
 
 MANIFEST = "manifest.json"
 
+_TRIES = 1000  # to read a folder that is never there, though what it was has moved aside
+
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 Read = TypeVar("Read")
@@ -188,12 +190,16 @@ def read_steadily(path: Path, read: Callable[[], Read]) -> Read:
         path: The folder.
         read: A function that reads the folder, and is called again where it was replaced.
     """
+    tries = 0
     while True:
+        tries += 1
         before = _version(path)
         try:
             found = read()
         except (ExSearchError, OSError):
-            if _version(path) == before:
+            # Another writer may be in the middle of `_move_aside`.
+            between = before is None and any(p.suffix == ".old" for p in _leftovers(path))
+            if _version(path) == before and not (between and tries < _TRIES):
                 raise
             continue
         if _version(path) == before:
