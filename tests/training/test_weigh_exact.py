@@ -16,6 +16,7 @@ import torch
 
 from exsearch.agent.episode import answer_ids
 from exsearch.agent.rollout import rollout
+from exsearch.agent.shown import shown_passage
 from exsearch.engines.base import GREEDY, Sampling
 from exsearch.engines.local.engine import TransformersEngine
 from exsearch.methods.base import Answer, Ask, Look, Malformed, Method, Plan
@@ -111,7 +112,7 @@ def engine(tiny_model_folder: Path) -> TransformersEngine:
 
 def sample(engine: Any, method: Method, sampling: Sampling, **options: Any) -> list[Trajectory]:
     return rollout(
-        QUESTIONS, engine, Facts(), samples=K, method=method, sampling=sampling, seed=2, **options
+        QUESTIONS, engine, Facts(), samples=K, method=method, sampling=sampling, seed=1, **options
     )
 
 
@@ -151,7 +152,8 @@ def seen_prompts(t: Trajectory, method: Method, tokenizer: Any) -> list[tuple[in
     move: Any = next(plan)
     for number, call in enumerate(t.calls):
         while isinstance(move, Look):
-            move = plan.send(tuple(Facts().search([move.query], move.k)[0]))
+            (found,) = Facts().search([move.query], move.k)
+            move = plan.send(tuple(shown_passage(p, move.words, tokenizer) for p in found))
         words = f"{move.prompt}\n{move.hint}" if move.hint else move.prompt
         ids = tokenizer.encode_chat([{"role": "user", "content": words}])
         prompts.append((*ids, *tokenizer.encode(move.forced)))

@@ -92,19 +92,22 @@ def evaluate(
             today=with_today_s_method,
         )
         engine = open_engine(asking.model)
-        shown = solved_examples(examples, inputs.retriever, engine, asking.method)
-        with bars.open("evaluate", len(inputs.questions), "question", done) as bar:
-            return evaluate_questions(
-                inputs.questions,
-                engine,
-                inputs.retriever,
-                folder,
-                method=asking.method,
-                rules=rules,
-                sampling=Sampling(temperature),
-                seed=asking.seed,
-                examples=shown,
-                retry_malformed=retry_malformed,
-                chunk=chunk,
-                on_event=showing(bar),
-            )
+        try:
+            shown = solved_examples(examples, inputs.retriever, engine, asking.method)
+            with bars.open("evaluate", len(inputs.questions), "question", done) as bar:
+                return evaluate_questions(
+                    inputs.questions,
+                    engine,
+                    inputs.retriever,
+                    folder,
+                    method=asking.method,
+                    rules=rules,
+                    sampling=Sampling(temperature),
+                    seed=asking.seed,
+                    examples=shown,
+                    retry_malformed=retry_malformed,
+                    chunk=chunk,
+                    on_event=showing(bar),
+                )
+        finally:
+            engine.release()  # its caller may have other use for the memory

@@ -156,8 +156,7 @@ def load_training(optimizer: torch.optim.Optimizer, folder: Path) -> int:
     for key, value in load_file(folder / OPTIMIZER_FILE).items():
         index, name = key.split(".", 1)
         p = parameters[int(index)]
-        # AdamW keeps its step counter on the CPU and the moments beside their parameter.
-        optimizer.state[p][name] = value if name == "step" else value.to(p.device)
+        optimizer.state[p][name] = value.to(p.device)  # a fused AdamW's step counter, too
     return read_json(folder / STATE_FILE, RunError, step=int)["step"]
 
 

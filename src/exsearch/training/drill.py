@@ -40,6 +40,7 @@ def save_drill(start: str | Path, config: MStepConfig, device: torch.device, fol
     try:
         save_training(model, optimizer, 0, start, folder)
         del model
+        optimizer.state.clear()  # both at once would take more memory than training does
         verify_folder(folder)
         load_training(optimizer, folder)
         load_trainable(folder, config, device)

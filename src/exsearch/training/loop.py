@@ -23,6 +23,7 @@ from exsearch.errors import ConfigError, RunError, TrainingError
 from exsearch.evaluation.evaluate import evaluate
 from exsearch.evaluation.metrics import find_metric, with_todays_names
 from exsearch.evaluation.score import compare_evaluations
+from exsearch.hardware import give_memory_back
 from exsearch.json_files import read_json
 from exsearch.models.settings import ModelSettings
 from exsearch.progress import Bars
@@ -292,6 +293,7 @@ class Loop:
             self.journal.log(name, "m_step", **{**summary, "resumed_at_step": first})
             save_model(model, self.model, stage.model, self._asked_as)
             del model, optimizer
+            give_memory_back()
         remove_folder(stage.checkpoint)
         self.model = str(stage.model)
 

@@ -86,8 +86,13 @@ def new_optimizer(model: Any, config: MStepConfig | None = None) -> torch.optim.
     """
     config = config or MStepConfig()
     trained = [p for p in model.parameters() if p.requires_grad]
+    # Fused: a step over 135 million weights takes a quarter of the time on a CPU.
     return torch.optim.AdamW(
-        trained, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.95)
+        trained,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.95),
+        fused=True,
     )
 
 
@@ -278,4 +283,6 @@ def _optimizer_step(
             f"the gradient is not finite on the trajectories {names}; lower the rate"
         )
     optimizer.step()
+    # A fused optimizer leaves the versions alone, by which caches see that weights have changed.
+    torch.autograd.graph.increment_version(trained)
     return total, float(gradient)

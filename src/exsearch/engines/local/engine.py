@@ -21,7 +21,7 @@ from exsearch.engines.local.cache import KeyValueCache, suitable_capacity
 from exsearch.engines.local.scoring import tail_log_probs
 from exsearch.engines.local.trial import check_cacheable
 from exsearch.errors import EngineError, ModelError
-from exsearch.hardware import usable_memory
+from exsearch.hardware import give_memory_back, usable_memory
 from exsearch.models.attention import packed_attention
 from exsearch.models.linear import PackedWeights
 from exsearch.models.loading import load_model, load_tokenizer, loading
@@ -123,6 +123,7 @@ class TransformersEngine:
             self._session.over = "the weights of its engine were given back"
         self.model = self._packed = self._session = self._cached_weights = None
         self._cache = KeyValueCache(self.cache_tokens, self.rows, self.device)
+        give_memory_back()
 
     def open(self) -> Session:
         """A new session with an empty cache; it ends the session before it."""
