@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,9 @@ class Size:
     """How much of the sample the quick start takes.
 
     Attributes:
-        work: GFLOP of products of matrices that take as long as the whole; measured, like the
-            figures in `docs/experiments.md`, on two cores with AVX2.
+        work: GFLOP of products of matrices that take as long as the whole: the seconds that the
+            full size took on two cores with AVX2 (`docs/experiments.md`) by their rate there, and
+            for the others a rough share of that.
         test_questions: The number of test questions.
         overrides: Values that replace the recipe's, each as `key.sub=value`.
     """
@@ -59,10 +61,10 @@ class Size:
 
 
 SIZES = {
-    "full": Size(66_000, 24),
-    "medium": Size(34_000, 12, ("warm_up.examples=44", "e_step.questions=6")),
+    "full": Size(70_000, 24),
+    "medium": Size(37_000, 12, ("warm_up.examples=44", "e_step.questions=6")),
     "small": Size(
-        10_000,
+        20_000,
         4,
         (
             "warm_up.examples=16",
@@ -183,11 +185,11 @@ def _product_rate() -> float:
 
     a = torch.rand(1024, 1024)
     seconds = []
-    for _ in range(5):
+    for _ in range(25):
         start = time.perf_counter()
         torch.mm(a, a)
         seconds.append(time.perf_counter() - start)
-    return 2 * len(a) ** 3 / min(seconds) / 1e9
+    return 2 * len(a) ** 3 / statistics.median(seconds) / 1e9
 
 
 def _measure(
