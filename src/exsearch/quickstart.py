@@ -115,8 +115,8 @@ def run(
 
     say(f"[1/6] index the packaged sample into {index}")
     if not is_complete(index):
-        corpus, kind = read_corpus([sample_path("corpus")]), recipe.retriever.kind
-        build_index(corpus, index, kind=kind, progress=bars.shown)
+        corpus, place = read_corpus([sample_path("corpus")]), recipe.retriever
+        build_index(corpus, index, kind=place.kind, settings=place.options, progress=bars.shown)
     say(f"[2/6] {count} test questions, {STAGES[UNTRAINED]}")
     alone = open_method({"name": "direct"})
     figures = {UNTRAINED: _measure(out, UNTRAINED, recipe.model, alone, recipe, count, bars)}

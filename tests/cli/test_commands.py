@@ -105,6 +105,12 @@ def test_an_index_says_its_own_kind(run: Run, fails: Fails, tmp_path: Path):
     assert not (tmp_path / "index").exists()
     run(*command, "--kind", "bm25")
     assert json.loads((tmp_path / "index" / "retriever.json").read_text())["kind"] == "bm25"
+    for option, message in (("k11=1", "did you mean k1?"), ("k1", "expected key=value")):
+        assert message in fails(*command, "--option", option, code=2)
+    run(*command, "--option", "k1=0.9")
+    assert "(--out)" in run(*command[:2], code=2).stderr
+    assert "no retriever 'redis'" in fails(*command[:2], "--to", "redis://localhost", code=2)
+    assert "expected an address" in run(*command[:2], "--to", "localhost", code=2).stderr
     ask = ["ask", QUESTION, "--engine", "scripted", "--model", "none.jsonl"]
     assert "no retriever 'redis'" in fails(*ask, "--index", "redis://localhost", code=2)
 

@@ -81,7 +81,9 @@ class Other:
         return cls(place)
 
     @classmethod
-    def build(cls, passages, out, *, progress=True, total=None):
+    def build(cls, passages, out, *, progress=True):
+        if isinstance(out, str):
+            return len(list(passages))
         with new_folder(out) as folder:
             (folder / "retriever.json").write_text(json.dumps({"kind": "other"}))
         return len(list(passages))
@@ -127,3 +129,32 @@ def test_an_address_names_its_kind():
         assert (type(retriever).__name__, retriever.place) == ("Other", place)
     with pytest.raises(ConfigError, match="no retriever 'othr'; did you mean other"):
         open_retriever("othr://host")
+
+
+@pytest.mark.usefixtures("other")
+def test_settings_reach_their_kind_by_name(tmp_path: Path):
+    for settings, message in (
+        (
+            {"titel_weight": 1},
+            "titel_weight is no setting .* bm25; did you mean title_weight",
+        ),
+        ({"progress": False}, "progress is no setting of the retriever bm25; its settings are "),
+        ({"k1": -1}, "k1=-1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_index(PASSAGES, tmp_path / "index", settings=settings, progress=False)
+    with pytest.raises(ConfigError, match="no setting of the retriever other; it has no settings"):
+        build_index(PASSAGES, tmp_path / "index", kind="other", settings={"k1": 1})
+    assert not (tmp_path / "index").exists()
+    build_index(PASSAGES, tmp_path / "index", settings={"k1": 0.9}, progress=False)
+    build_index(PASSAGES, tmp_path / "plain", progress=False)
+    first, second = (open_retriever(tmp_path / name).identity() for name in ("index", "plain"))
+    assert first != second
+
+
+@pytest.mark.usefixtures("other")
+def test_an_address_is_built_by_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert build_index(PASSAGES, "other://host/name", progress=False) == 2
+    with pytest.raises(ConfigError, match="other://host is a place of the kind other, not bm25"):
+        build_index(PASSAGES, "other://host", kind="bm25")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,28 +32,51 @@ Examples:
 
 @click.command(epilog=INDEX_EXAMPLES)
 @click.argument("corpus", nargs=-1, required=True, type=PATH, metavar="CORPUS...")
-@click.option("--out", required=True, type=PATH, metavar="INDEX", help="Folder to write.")
+@click.option("--out", type=PATH, metavar="INDEX", help="Folder to write.")
+@click.option("--to", "address", metavar="URL", help="A search server to fill instead.")
 @click.option(
     "--kind",
-    default="bm25",
     metavar="KIND",
-    help="The kind of retriever: bm25, or one that a package adds.",
+    help="The kind of retriever in a folder: bm25, or one that a package adds. Default: bm25.",
+)
+@click.option(
+    "--option",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the kind's own, such as title_weight=1; may be repeated.",
 )
 @common
-def index(corpus: tuple[Path, ...], out: Path, kind: str, as_json: bool, bars: Bars) -> None:
+def index(
+    corpus: tuple[Path, ...],
+    out: Path | None,
+    address: str | None,
+    kind: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    bars: Bars,
+) -> None:
     """Index a corpus for searching.
 
     A corpus is .jsonl, .csv or .tsv files of {"id", "title", "text"}, also as .gz, or folders of
     .txt, .md, .markdown and .rst files.
     """
+    from exsearch.config import set_value
     from exsearch.data.corpus import read_corpus
-    from exsearch.retrievers import build_index
+    from exsearch.retrievers import build_index, is_address
     from exsearch.retrievers.base import Indexable
 
-    read = Indexable(read_corpus(corpus))
-    passages = build_index(read, out, kind=kind, progress=bars.shown)
-    said = f"{passages} passages are indexed in {out}"
-    tell(as_json, {"index": out, "passages": passages, "left_out": read.left_out}, said)
+    if (out is None) == (address is None):
+        raise click.UsageError("give the folder to write (--out) or the server to fill (--to)")
+    if address and not is_address(address):
+        raise click.UsageError(f"--to {address}: expected an address, such as http://localhost")
+    values: dict[str, Any] = {}
+    for text in settings:
+        set_value(values, text, "--option", "title_weight=1")
+    place, read = address or out or "", Indexable(read_corpus(corpus))
+    passages = build_index(read, place, kind=kind, settings=values, progress=bars.shown)
+    said = f"{passages} passages are indexed in {place}"
+    tell(as_json, {"index": place, "passages": passages, "left_out": read.left_out}, said)
 
 
 @click.group()

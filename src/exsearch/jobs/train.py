@@ -230,7 +230,13 @@ def _own_retriever(
     """The retriever over the run's own index, which is built first."""
     index = folder / "index"
     if not is_complete(index):
-        build_index(read_corpus(corpus), index, kind=config.kind, progress=bars.shown)
+        build_index(
+            read_corpus(corpus),
+            index,
+            kind=config.kind,
+            settings=config.options,
+            progress=bars.shown,
+        )
     return guarded(open_retriever(index, cache=config.cache), config.timeout)
 
 

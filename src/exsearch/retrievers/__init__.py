@@ -12,13 +12,16 @@ Glossary:
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from exsearch import plugins
-from exsearch.errors import IndexDamagedError
+from exsearch.errors import ConfigError, IndexDamagedError
 from exsearch.json_files import read_json
 from exsearch.records import Passage
 from exsearch.retrievers.base import Indexable, Retriever, RetrieverKind
@@ -55,28 +58,39 @@ def open_retriever(place: str | Path, *, cache: int = 100_000) -> Retriever:
 
 def build_index(
     passages: Iterable[Passage],
-    out: Path,
+    place: str | Path,
     *,
-    kind: str = DEFAULT_KIND,
+    kind: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> int:
-    """Index passages into a folder that `open_retriever` opens, and return their number.
+    """Index passages at a place that `open_retriever` opens, and return their number.
 
     Args:
         passages: The corpus; it is read once. Blank passages are left out, with a warning.
-        out: The folder, which is written whole or not at all.
-        kind: The name of the kind of retriever, such as `bm25`.
+        place: A folder, which is written whole or not at all, or the address of a search server.
+        kind: The name of the kind of retriever in a folder, None for `bm25`. An address says it.
+        settings: Settings of the kind's own, by name.
         progress: Whether a terminal shows a progress bar.
 
     Raises:
         DataError: passages that can't be indexed.
-        ConfigError: no such kind, or `out` exists and is no index.
+        ConfigError: no such kind or setting, or a folder that exists and is no index.
     """
-    refuse_other_content(out, FACTS_FILE, "index")
+    if is_address(place):
+        name = _kind_at(place)
+        if kind not in (None, name):
+            raise ConfigError(f"{place} is a place of the kind {name}, not {kind}")
+    else:
+        name, place = kind or DEFAULT_KIND, Path(place)
+    build = retriever_kind(name).build
+    _check_settings(name, build, settings or {})
+    if isinstance(place, Path):
+        refuse_other_content(place, FACTS_FILE, "index")
     passages = passages if isinstance(passages, Indexable) else Indexable(passages)
-    count = retriever_kind(kind).build(passages, out, progress=progress)
+    count = build(passages, place, progress=progress, **(settings or {}))
     if passages.left_out:
-        logger.warning("%s: %d blank passages are left out", out, passages.left_out)
+        logger.warning("%s: %d blank passages are left out", place, passages.left_out)
     return count
 
 
@@ -95,6 +109,20 @@ def retriever_kind(name: str) -> RetrieverKind:
 def is_address(place: str | Path) -> bool:
     """True where a place is an address (`name://…`), false where it is a folder."""
     return _ADDRESS.match(str(place)) is not None
+
+
+def _check_settings(kind: str, build: Any, settings: Mapping[str, Any]) -> None:
+    """Make sure that a kind of retriever takes these settings: the further arguments of `build`."""
+    parameters = inspect.signature(build).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "progress"]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            takes = f"its settings are {', '.join(known)}" if known else "it has no settings"
+            hint = f"did you mean {near[0]}?" if near else takes
+            raise ConfigError(f"{name} is no setting of the retriever {kind}; {hint}")
 
 
 def _kind_at(place: str | Path) -> str:

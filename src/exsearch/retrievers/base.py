@@ -6,8 +6,7 @@ These are protocols: any object with these methods will do. They do not say how 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from exsearch.records import Passage
 
@@ -88,19 +87,24 @@ class RetrieverKind(Protocol):
         ...
 
     @classmethod
-    def build(cls, passages: Iterable[Passage], out: Path, *, progress: bool = True) -> int:
-        """Index passages into a folder, whole or not at all, and return their number.
+    def build(
+        cls, passages: Iterable[Passage], place: Any, *, progress: bool = True, **settings: Any
+    ) -> int:
+        """Index passages at a place, whole or not at all, and return their number.
 
-        The folder gets a `retriever.json` whose `kind` is this retriever's name, and is written
-        with `runs.new_folder`.
+        A folder gets a `retriever.json` whose `kind` is this retriever's name, and is written with
+        `runs.new_folder`.
 
         Args:
             passages: The corpus; it is read once.
-            out: The folder to write.
+            place: The folder to write, as a Path, or the address of a search server, as a text.
             progress: Whether a terminal shows a progress bar.
+            settings: Settings of the kind's own: its further keyword arguments, which the command
+                line and recipes can set by name.
 
         Raises:
             DataError: the passages can't be indexed.
-            ConfigError: `out` exists and is no index; or this kind has no index to build.
+            ConfigError: a setting that can't be used, a folder that exists and is no index, or a
+                kind that has no index to build.
         """
         ...

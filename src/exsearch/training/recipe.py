@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import PurePath
-from typing import Literal
+from typing import Any, Literal
 
 from exsearch.config import check_least, check_positive, check_share, renamed
 from exsearch.engines.config import ModelConfig
@@ -43,12 +43,14 @@ class RetrieverConfig:
 
     Attributes:
         kind: The kind of index that is built from `data.corpus`, where `index` names none.
+        options: Settings of that kind's own, such as `model` of `dense`.
         index: An index folder, which says its own kind, or the address of a search server.
         cache: The number of searches that are remembered; 0 remembers none.
         timeout: Seconds until a search counts as failed.
     """
 
     kind: str = DEFAULT_KIND
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     index: str | None = None
     cache: int = 100_000
     timeout: float = TIMEOUT
