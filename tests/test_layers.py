@@ -26,6 +26,7 @@ LAYERS = {
     "terminal": 0,
     "halves": 0,
     "hardware": 0,
+    "http_client": 0,
     "trajectories": 1,
     "data": 1,
     "retrievers": 1,

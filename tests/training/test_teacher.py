@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import datetime
-import email.utils
 import json
 import re
 import signal
@@ -750,24 +748,6 @@ def test_it_works_where_an_event_loop_is_running(server: FakeServer, tmp_path: P
         return lesson(server, tmp_path / "t.jsonl")
 
     assert len(asyncio.run(notebook()).items) == 1
-
-
-def test_the_wait_grows_and_is_limited() -> None:
-    from exsearch.engines.server.endpoint import ChatEndpoint, _retry_after, _Unanswered
-
-    config = TeacherConfig("http://localhost/v1", "m", backoff=1.0, max_wait=10.0)
-    endpoint = ChatEndpoint(config)
-    for attempt, (low, high) in enumerate([(0.5, 1.5), (1, 3), (2, 6), (4, 10), (8, 10)]):
-        assert low <= endpoint._wait(_Unanswered("busy"), attempt) <= high
-    assert endpoint._wait(_Unanswered("busy", 429, 7.0), 0) == 7.0
-    import httpx2
-
-    now = datetime.datetime.now(datetime.UTC)
-    later = email.utils.format_datetime(now + datetime.timedelta(seconds=60))
-    seconds = _retry_after(httpx2.Headers({"Retry-After": later}))
-    assert seconds is not None
-    assert 50 < seconds <= 60
-    assert _retry_after(httpx2.Headers({})) is None
 
 
 # --- settings ---

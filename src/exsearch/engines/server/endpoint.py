@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import datetime
-import email.utils
 import json
 import logging
 import os
-import random
 import re
-import time
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -25,16 +21,17 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from exsearch.engines.server.config import EndpointConfig
-from exsearch.errors import ConfigError, EngineError, ModelServerError
+from exsearch.errors import ConfigError, EngineError, ExSearchError, ModelServerError
+from exsearch.http_client import FailedRequest, HttpClient, Unanswered
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_ASKING_AGAIN = 4  # requests at once: a service in trouble is not run over by all of them
 MAX_RESPONSE_BYTES = 4_000_000
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)  # some models show their reasoning
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_REMEDY = "check base_url (it is a chat endpoint's) and that the server is up"
 _REMEDIES = {
     401: "check the key in the environment variable {key}",
     403: "check what the key in the environment variable {key} is allowed",
@@ -61,20 +58,6 @@ class Reply:
     finish_reason: str | None = None
 
 
-class _Unanswered(Exception):
-    """An attempt that may succeed when repeated.
-
-    Attributes:
-        status: The HTTP status; 0 where there was no response.
-        wait: The seconds that the endpoint asked to wait for; None where it did not.
-    """
-
-    def __init__(self, reason: str, status: int = 0, wait: float | None = None):
-        super().__init__(reason)
-        self.status = status
-        self.wait = wait
-
-
 class ChatEndpoint:
     """`POST {base_url}/chat/completions`, with retries; `async with` opens and closes it.
 
@@ -89,7 +72,7 @@ class ChatEndpoint:
 
     def __init__(self, config: EndpointConfig):
         self.config = config
-        self._requests = self._prompt_tokens = self._output_tokens = 0
+        self._prompt_tokens = self._output_tokens = 0
         try:
             self._url = httpx2.URL(config.base_url.rstrip("/") + "/chat/completions")
             self._url.host.encode("idna")  # as the resolver will
@@ -101,15 +84,18 @@ class ChatEndpoint:
             plain = self._url.scheme == "http" and self._url.host not in _LOCAL
             how = " unencrypted; use https, or unset it" if plain else ""
             logger.warning("%s gets the key in %s%s", self._place, config.api_key_env, how)
+        self._client = HttpClient(
+            self._place,
+            max_bytes=MAX_RESPONSE_BYTES,
+            connections=config.concurrency,
+            retries=config.retries,
+            backoff=config.backoff,
+            max_wait=config.max_wait,
+            timeout=config.timeout,
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+        )
 
     async def __aenter__(self) -> Self:
-        self._asking_again = asyncio.Semaphore(_ASKING_AGAIN)
-        self._client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=None,  # a whole attempt is timed instead: a slow drip would outlive any other
-            follow_redirects=False,
-            limits=httpx2.Limits(max_connections=self.config.concurrency),
-        )
         await self._client.__aenter__()
         return self
 
@@ -125,7 +111,7 @@ class ChatEndpoint:
     def usage(self) -> str:
         """A line that says how much was asked so far, in the endpoint's own count of tokens."""
         tokens = f"{self._prompt_tokens} prompt tokens, {self._output_tokens} output tokens"
-        return f"{self._place}: {self._requests} requests, {tokens}"
+        return f"{self._place}: {self._client.requests} requests, {tokens}"
 
     async def reply(self, messages: Sequence[Mapping[str, Any]], **fields: Any) -> Reply:
         """Ask for the assistant's next turn.
@@ -145,81 +131,21 @@ class ChatEndpoint:
         if self.config.max_tokens:
             body["max_tokens"] = self.config.max_tokens
         body |= {**self.config.extra, **fields}
-        reply = await self._try(body)
-        if isinstance(reply, Reply):
-            return reply
-        due = self._due(reply, 0)
-        async with self._asking_again:
-            for attempt in range(1, self.config.retries + 1):
-                await asyncio.sleep(due - time.monotonic())
-                reply = await self._try(body)
-                if isinstance(reply, Reply):
-                    return reply
-                due = self._due(reply, attempt)
-        remedy = _REMEDIES.get(reply.status, "check base_url and that the server is up")
-        times = self.config.retries + 1
-        tried = f"tried {times} times" if times > 1 else "tried once"
-        raise ModelServerError(f"{self._place}: {reply} ({tried}); {remedy}")
-
-    async def _try(self, body: dict[str, Any]) -> Reply | _Unanswered:
-        """Make one attempt, within the time for one; a failure that may pass is returned."""
         try:
-            async with asyncio.timeout(self.config.timeout):
-                return await self._attempt(body)
-        except TimeoutError:
-            return _Unanswered(f"no reply within {self.config.timeout:g} s")
-        except httpx2.RequestError as error:
-            return _Unanswered(f"can't be reached ({type(error).__name__})")
-        except _Unanswered as unanswered:
-            return unanswered
+            return await self._client.ask("POST", self._url, self._read, body)
+        except FailedRequest as failed:
+            raise self._error(failed) from None
 
-    def _due(self, problem: _Unanswered, attempt: int) -> float:
-        """When to ask again, on the monotonic clock: time spent in the queue counts."""
-        wait = self._wait(problem, attempt)
-        logger.info("%s: %s; asking again in %.1f s", self._place, problem, wait)
-        return time.monotonic() + wait
-
-    def _wait(self, problem: _Unanswered, attempt: int) -> float:
-        """Seconds to the next attempt: what the endpoint asked for, or longer each time."""
-        limit = self.config.max_wait
-        if problem.wait is None:
-            return min(limit, self.config.backoff * 2**attempt * random.uniform(0.5, 1.5))
-        if problem.wait > limit:
-            raise ModelServerError(
-                f"{self._place}: {problem}, and asks to wait {problem.wait:.0f} s (max_wait is "
-                f"{limit:g}); run the same command again later"
-            )
-        return problem.wait
-
-    async def _attempt(self, body: dict[str, Any]) -> Reply:
-        """Send a request and read its reply; a failure that may pass is an `_Unanswered`."""
-        self._requests += 1
-        async with self._client.stream("POST", self._url, json=body) as response:
-            data = bytearray()
-            async for piece in response.aiter_bytes():
-                data += piece
-                if len(data) > MAX_RESPONSE_BYTES:
-                    raise ModelServerError(
-                        f"{self._place}: a reply of more than {MAX_RESPONSE_BYTES:,} bytes; check "
-                        "that base_url is a chat endpoint"
-                    )
-        if response.is_success:
-            return self._read(bytes(data))
-        status = response.status_code
-        if status in (408, 429) or status >= 500:
-            raise _Unanswered(f"HTTP {status}", status, _retry_after(response.headers))
-        if response.is_redirect:
-            raise ModelServerError(
-                f"{self._place}: HTTP {status}, a redirect, which is not followed; set base_url to "
-                "the address that answers"
-            )
-        # What comes with a refused key may repeat a part of it.
-        said = "" if status in (401, 403) else self._quote(bytes(data))
-        if status in (400, 413, 422):
-            raise RefusedError(f"{self._place}: HTTP {status}{said}; check {self.config.settings}")
-        remedy = _REMEDIES.get(status, "check base_url")
+    def _error(self, failed: FailedRequest) -> ExSearchError:
+        """The error of a request that has failed: its own, or that of the whole endpoint."""
+        text = f"{self._place}: {failed}{failed.quoted(self._key)}"
+        if failed.status in (400, 413, 422):
+            return RefusedError(f"{text}; check {self.config.settings}")
+        redirected = 300 <= failed.status < 400
+        other = "set base_url to the address that answers" if redirected else _REMEDY
         key = f"{self.config.api_key_env} ({'set' if self._key else 'not set'})"
-        raise ModelServerError(f"{self._place}: HTTP {status}{said}; {remedy.format(key=key)}")
+        remedy = _REMEDIES.get(failed.status, other).format(key=key)
+        return ModelServerError(f"{text}; {remedy}")
 
     def _read(self, data: bytes) -> Reply:
         try:
@@ -229,20 +155,13 @@ class ChatEndpoint:
             if not isinstance(text, str | None):
                 raise TypeError
         except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-            raise _Unanswered("its reply is not a chat completion") from None
+            raise Unanswered("its reply is not a chat completion") from None
         usage = value.get("usage")
         if isinstance(usage, dict):
             self._prompt_tokens += _count(usage.get("prompt_tokens"))
             self._output_tokens += _count(usage.get("completion_tokens"))
         reason = reason if isinstance(reason, str) else None
         return Reply(_THOUGHTS.sub("", text or "").strip(), reason)
-
-    def _quote(self, data: bytes) -> str:
-        """The start of what the endpoint said, on one line and without the key."""
-        text = " ".join(data[:2000].decode(errors="replace").split())
-        if self._key:
-            text = text.replace(self._key, "***")
-        return f" ({text[:200]!r})" if text else ""
 
 
 def run_to_end(work: Coroutine[Any, Any, Result]) -> Result:
@@ -261,20 +180,6 @@ def _key(variable: str) -> str:
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(f"the key in {variable} has signs that no key has; set it anew")
     return key
-
-
-def _retry_after(headers: httpx2.Headers) -> float | None:
-    """Seconds that a Retry-After header asks for: a number, or a date (RFC 9110, 10.2.3)."""
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,9}", value):
-        return float(value)
-    try:
-        date = email.utils.parsedate_to_datetime(value)
-    except (ValueError, TypeError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=datetime.UTC)
-    return max(0.0, (date - datetime.datetime.now(datetime.UTC)).total_seconds())
 
 
 def _count(value: Any) -> int:
