@@ -6,7 +6,6 @@ It measures no speed, and looks at no accelerator.
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 from pathlib import Path
 
@@ -37,11 +36,10 @@ def usable_memory() -> int:
 
 
 def give_memory_back() -> None:
-    """Collect what only refers to itself, as models do, and return free memory to the system.
+    """Return free memory to the system.
 
     glibc would keep it: blocks of a few megabytes, such as a layer's weights, lie in its heap.
     """
-    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:
         trim(0)
