@@ -5,6 +5,8 @@ VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 PIP_ARGS ?=            # more arguments for pip, such as another index
 PYTEST_ARGS ?=
+# Tests run on every core: those of one file in one process, which shares what they set up.
+TEST_WORKERS ?= logical
 QUICKSTART_ARGS ?=     # such as "--size small"
 BENCH_ARGS ?=          # such as --data DIR (see benchmarks/README.md)
 BENCH_OUT ?= benchmarks.json
@@ -28,10 +30,10 @@ quickstart: $(VENV)/.local ## install, train a small searcher on the packaged sa
 install: $(VENV)/.dev ## install what development needs into .venv
 
 test: $(VENV)/.dev ## run the tests (minutes)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev ## run the slow tests too, and those that need a network (an hour)
-	$(BIN)/python -m pytest -m 'not gpu and not vllm' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m 'not gpu and not vllm' $(PYTEST_ARGS)
 
 test-vllm: $(VLLM_VENV)/.installed ## run the tests of the vLLM engine, on a CPU (installs 3 GB)
 	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engines/vllm $(PYTEST_ARGS)
