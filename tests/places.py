@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import search_servers
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.records import Passage
@@ -74,6 +75,13 @@ def built(kind: str, **settings: Any) -> Place:
 
 PLACES: dict[str, Place] = {
     "bm25": built("bm25"),
+    "postgresql": Place(
+        search_servers.filled_postgres,
+        search_servers.fill_postgres,
+        search_servers.postgres_table,
+        folder=False,
+        address=lambda port: f"postgresql://me@127.0.0.1:{port}/db?table=docs&timeout=2&retries=1",
+    ),
 }
 
 # What may sit at the port of a server that is broken: what it replies, b"" for nothing ever.

@@ -26,6 +26,7 @@ base_url = "https://Stranger.example/v1"
 model = "wise"
 """
 OTHER = 'name = "r"\n[data]\ntrain = "none.jsonl"\n[retriever]\nindex = "http://stranger.example"\n'
+SERVER = OTHER.replace("http://stranger.example", "postgresql://me@stranger.example/db?table=t")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/../../x", "/tmp/x", "a\0b"])
@@ -51,7 +52,7 @@ def begin(tmp_path: Path) -> Callable[..., None]:
     return run
 
 
-@pytest.mark.parametrize("text", [STRANGERS, OTHER])
+@pytest.mark.parametrize("text", [STRANGERS, OTHER, SERVER])
 def test_a_recipe_asks_no_host_of_its_own(begin: Callable[..., None], text: str) -> None:
     with pytest.raises(ConfigError, match=r"sends questions to stranger\.example .*--allow-host"):
         begin(text)
@@ -59,7 +60,7 @@ def test_a_recipe_asks_no_host_of_its_own(begin: Callable[..., None], text: str)
         begin(text, hosts=("example", "other.example"))
 
 
-@pytest.mark.parametrize("text", [STRANGERS, OTHER])
+@pytest.mark.parametrize("text", [STRANGERS, OTHER, SERVER])
 def test_a_host_may_be_named(begin: Callable[..., None], text: str) -> None:
     for options in ({"hosts": ("STRANGER.example",)}, {"confirm": lambda question: True}):
         with pytest.raises(DataError, match=r"none\.jsonl"):
@@ -86,6 +87,13 @@ def test_the_question_names_host_and_key(begin: Callable[..., None]) -> None:
     (question,) = asked
     assert "stranger.example (teacher.base_url)" in question
     assert "OPENAI_API_KEY" in question
+    with pytest.raises(ConfigError, match=r"stranger\.example .*, and the key in PGPASSWORD where"):
+        begin(SERVER)
+
+
+def test_a_server_on_this_machine_needs_no_name(begin: Callable[..., None]) -> None:
+    with pytest.raises(DataError, match=r"none\.jsonl"):
+        begin(SERVER.replace("me@stranger.example/db?", "/db?host=/tmp&"))
 
 
 def test_the_command_takes_hosts_by_option_or_variable(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from exsearch.progress import Bars
 from exsearch.retrievers import build_index, is_address, open_retriever
 from exsearch.retrievers.base import Retriever
 from exsearch.retrievers.guarded import guarded
+from exsearch.retrievers.servers.address import secret_name
 from exsearch.runs import is_complete, locked, make_folder, sha256_file
 from exsearch.training.recipe import DataConfig, Recipe, RetrieverConfig
 from exsearch.training.stages import START, TAUGHT_FILE, WARM_UP, RunFolder
@@ -133,16 +134,19 @@ def _check_hosts(
     found = [("model.base_url", model.base_url, model.api_key_env)]
     if teacher and teacher.engine == "openai" and recipe.warm_up.source == "teacher":
         found.append(("teacher.base_url", teacher.base_url, teacher.api_key_env))
-    if index and index.lower().startswith(("http://", "https://")):
-        found.append(("retriever.index", index, ""))
+    if index and is_address(index):
+        found.append(("retriever.index", index, secret_name(index)))
     for name, address, key in found:
         section, part = name.split(".")
         if not address or given.get(section, {}).get(part) == address:
             continue
         try:
-            host = urlsplit(address).hostname or address
+            parts = urlsplit(address)
+            host = parts.hostname or address
         except ValueError:
             raise ConfigError(f"{file}: {name} is no address: {address!r}") from None
+        if address == index and not parts.netloc:
+            continue  # a file or a socket of this machine
         sent = f", and the key in {key} where one is set" if key else ""
         asks = f"{file} sends questions to {host} ({name}){sent}"
         if host.lower() not in (h.lower() for h in hosts) and not confirm(f"{asks}. Go on?"):

@@ -2,7 +2,7 @@
 
 `RETRIEVERS` names the kinds; other packages add theirs by entry points in the group
 `exsearch.retrievers`: a `RetrieverKind`. An address `https://…` is of the kind `http`, any other
-`name://…` of the kind `name`. Nothing here searches.
+`name://…` or `name+https://…` of the kind `name`. Nothing here searches.
 
 Glossary:
     place     An index folder or an address: what `open_retriever` takes.
@@ -29,7 +29,10 @@ from exsearch.runs import read_steadily, refuse_other_content, verify_folder
 
 logger = logging.getLogger(__name__)
 
-RETRIEVERS = {"bm25": "exsearch.retrievers.bm25:Bm25Retriever"}
+RETRIEVERS = {
+    "bm25": "exsearch.retrievers.bm25:Bm25Retriever",
+    "postgresql": "exsearch.retrievers.servers.postgres:PostgresRetriever",
+}
 DEFAULT_KIND = "bm25"
 FACTS_FILE = "retriever.json"  # in an index folder: its kind, and what the kind needs to know
 REMEDY = "build it anew with `exsearch index`"
@@ -129,7 +132,7 @@ def _kind_at(place: str | Path) -> str:
     """The kind of retriever at a place: an address says it by its scheme, an index by a file."""
     address = _ADDRESS.match(str(place))
     if address:
-        scheme = address[1].lower()
+        scheme = address[1].lower().partition("+")[0]
         return "http" if scheme == "https" else scheme
     folder = Path(place)
     verify_folder(folder, IndexDamagedError, hashes=False, remedy=REMEDY)

@@ -1,0 +1,218 @@
+"""Postgres finds passages by its full text search: one table a corpus, ranked by `ts_rank`.
+
+A passage matches that shares one word with the query, so that a question needs no operators. The
+facts are the table's comment.
+"""
+
+from __future__ import annotations
+
+import queue
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, LiteralString
+from urllib.parse import urlsplit, urlunsplit
+
+from exsearch.errors import ConfigError, MissingExtraError
+from exsearch.records import Passage
+from exsearch.retrievers.servers.address import Address
+from exsearch.retrievers.servers.collection import Collection, Facts, Row
+from exsearch.retrievers.servers.filling import fill
+from exsearch.retrievers.servers.retriever import ServerRetriever
+
+try:
+    import psycopg
+    from psycopg import conninfo, errors, sql
+except ImportError as error:
+    raise MissingExtraError("a retriever in Postgres", "postgres", str(error)) from None
+
+_OWN = ("table", "timeout", "retries")
+_LIBPQ = ("host", "sslmode", "sslrootcert", "sslcert", "sslkey")
+
+# A vector of words must stay below 1 MB, so of a very long text only the beginning is found.
+_CREATE: LiteralString = """
+CREATE TABLE {table} (
+  id text COLLATE "C" PRIMARY KEY, title text NOT NULL, body text NOT NULL, hash text NOT NULL,
+  words tsvector NOT NULL GENERATED ALWAYS AS (
+    to_tsvector({language}::regconfig, left(title || ' ' || body, 200000))) STORED)
+"""
+# Materialized, or the query would be made anew for every row. `ts_rank` with the logarithm of the
+# length found more than `ts_rank_cd` and than other lengths and weights of the title.
+_SEARCH: LiteralString = """
+WITH asked AS MATERIALIZED (
+  SELECT replace(plainto_tsquery(%s::text::regconfig, %s)::text, ' & ', ' | ')::tsquery AS query)
+SELECT id, title, body, hash, ts_rank(words, query, 1)::float8 AS score
+FROM {table}, asked WHERE words @@ query ORDER BY score DESC, id LIMIT %s
+"""
+
+
+class PostgresTable(Collection):
+    """A table with passages; its connections are kept for the next search.
+
+    Args:
+        place: `postgresql://user@host:port/database?table=name`; libpq's options for TLS and the
+            folder of a socket as `host` may follow.
+        limited: Whether the server ends a statement after the address's `timeout`.
+
+    Raises:
+        ConfigError: the address can't be used.
+    """
+
+    failures = (psycopg.Error,)
+    most = 1_000_000
+
+    def __init__(self, place: str, *, limited: bool):
+        address = Address.parse(place, ("table", *_LIBPQ))
+        expected = "?table= and small letters, digits and _, at most 50"
+        table = address.options.get("table", "")
+        super().__init__(address, address.name(table, "[a-z_][a-z0-9_]{0,49}", "a table", expected))
+        if not address.options.get("host", "/").startswith("/"):  # it would overrule the host
+            raise ConfigError(f"{address}: host is no folder of a socket")
+        self._table = sql.Identifier(table)
+        self._url = _without(place, _OWN)
+        self._statement = int(address.timeout * 1000) if limited else 0  # milliseconds
+        try:
+            conninfo.conninfo_to_dict(self._url)
+        except psycopg.ProgrammingError as error:
+            raise ConfigError(f"{address}: {self._said(error)}") from None
+        # No pool of psycopg's: it waits where a server refuses, and does not say why it did.
+        self._idle: queue.LifoQueue[psycopg.Connection[Any]] = queue.LifoQueue()
+        weakref.finalize(self, _close_all, self._idle)
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of one's own, which the next one gets unless something went wrong."""
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            seconds = max(2, round(self.address.timeout))
+            connection = psycopg.connect(
+                self._url, autocommit=True, connect_timeout=seconds, application_name="exsearch"
+            )
+            connection.execute(
+                "SELECT set_config('statement_timeout', %s, false)", [str(self._statement)]
+            )
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            _close_all(self._idle)  # where it was the server, they are of no more use either
+            raise
+        self._idle.put(connection)
+
+    def _run(self, statement: LiteralString, *values: Any, **parts: sql.Composable) -> list[Any]:
+        """The rows that a statement gives, with the table and other parts put into it."""
+        composed = sql.SQL(statement).format(table=self._table, **parts)
+        with self._connection() as connection:
+            cursor = connection.execute(composed, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def stands(self) -> str | None:
+        found = self._run(
+            "SELECT coalesce(obj_description(oid, 'pg_class'), '') FROM pg_class "
+            "WHERE oid = to_regclass(%s)",
+            self.name,
+        )
+        return found[0][0] if found else None
+
+    def create(self, facts: Facts) -> None:
+        language = facts.settings["language"]
+        known = [name for (name,) in self._run("SELECT cfgname FROM pg_ts_config ORDER BY 1")]
+        if language not in known:
+            raise ConfigError(f"language is {language!r:.99}; {self.address} has {known}")
+        with self._connection() as connection, connection.transaction():
+            create = sql.SQL(_CREATE).format(table=self._table, language=sql.Literal(language))
+            connection.execute(create)
+            connection.execute(self._comment(facts))
+
+    def settle(self) -> None:
+        index = sql.Identifier(f"{self.name}_words")
+        self._run("CREATE INDEX IF NOT EXISTS {index} ON {table} USING gin (words)", index=index)
+        self._run("ANALYZE {table}")
+
+    def keep(self, facts: Facts) -> None:
+        with self._connection() as connection:
+            connection.execute(self._comment(facts))
+
+    def count(self) -> int:
+        return self._run("SELECT count(*) FROM {table}")[0][0]
+
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        return dict(self._run("SELECT id, hash FROM {table} WHERE id = ANY(%s)", list(ids)))
+
+    def write(self, rows: Sequence[Row]) -> None:
+        copy = sql.SQL("COPY {table} (id, title, body, hash) FROM STDIN").format(table=self._table)
+        with self._connection() as connection, connection.cursor().copy(copy) as lines:
+            for row in rows:
+                lines.write_row((row.id, row.title, row.text, row.hash))
+
+    def search(self, queries: Sequence[str], k: int, settings: dict[str, Any]) -> list[list[Row]]:
+        language = settings["language"]
+        return [
+            [Row(*found) for found in self._run(_SEARCH, language, query, k)] for query in queries
+        ]
+
+    def fetch(self, ids: Sequence[str]) -> list[Row]:
+        found = self._run("SELECT id, title, body, hash FROM {table} WHERE id = ANY(%s)", list(ids))
+        return [Row(*row) for row in found]
+
+    def may_pass(self, error: Exception) -> bool:
+        late = isinstance(error, errors.QueryCanceled | errors.ConnectionTimeout)
+        return isinstance(error, psycopg.OperationalError) and not late
+
+    def _comment(self, facts: Facts) -> sql.Composed:
+        text = sql.Literal(facts.dump())
+        return sql.SQL("COMMENT ON TABLE {} IS {}").format(self._table, text)
+
+
+class PostgresRetriever(ServerRetriever):
+    """Passages in a table of Postgres, found by full text search."""
+
+    @classmethod
+    def open(cls, place: str) -> PostgresRetriever:
+        """Open the table at `postgresql://user@host:port/database?table=name`.
+
+        Raises:
+            ConfigError: the address can't be used.
+            IndexDamagedError: no table is there that was filled to its end.
+            RetrieverError: the server failed.
+        """
+        return cls(PostgresTable(place, limited=True))
+
+    @classmethod
+    def build(
+        cls,
+        passages: Iterable[Passage],
+        place: str,
+        *,
+        progress: bool = True,
+        language: str = "english",
+    ) -> int:
+        """Fill the table at an address, and return the number of its passages.
+
+        Args:
+            passages: The corpus; it is read once.
+            place: The address.
+            progress: Whether a terminal shows a progress bar.
+            language: The server's text search configuration, such as `german` or `simple`.
+
+        Raises:
+            DataError, ConfigError, RetrieverError: see `filling.fill`.
+        """
+        table = PostgresTable(place, limited=False)
+        return fill(table, passages, {"language": language}, progress)
+
+
+def _without(place: str, names: Sequence[str]) -> str:
+    """An address as libpq knows it: without options of ours."""
+    parts = urlsplit(place)
+    pairs = [p for p in parts.query.split("&") if p and p.partition("=")[0] not in names]
+    return urlunsplit(("postgresql", parts.netloc, parts.path, "&".join(pairs), ""))
+
+
+def _close_all(idle: queue.LifoQueue[psycopg.Connection[Any]]) -> None:
+    while True:
+        try:
+            idle.get_nowait().close()
+        except queue.Empty:
+            return
