@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import random
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
+from data.pages import make_pdf
 from exsearch.config import load_config
 from exsearch.data.corpus import read_corpus
+from exsearch.data.documents import Documents
 from exsearch.data.formats import convert
 from exsearch.data.questions import load_questions
 from exsearch.engines.scripted import ScriptedEngine, ScriptedTokenizer
@@ -112,6 +117,12 @@ def lines(*values: object) -> bytes:
     return b"".join(json.dumps(value).encode() + b"\n" for value in values)
 
 
+def parquet_file(*rows: dict[str, object]) -> bytes:
+    written = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(list(rows)), written)
+    return written.getvalue()
+
+
 def read_traces(folder: Path) -> None:
     for trace in find_traces(folder / "t.jsonl"):
         trace_text(trace)
@@ -175,6 +186,14 @@ READERS: dict[str, Reader] = {
     "packed corpus": (
         {"c.jsonl.gz": gzip.compress(lines({"id": 1, "text": "One."}))},
         lambda f: list(read_corpus(f / "c.jsonl.gz")),
+    ),
+    "corpus in Parquet": (
+        {"c.parquet": parquet_file({"id": 1, "title": None, "text": "One."})},
+        lambda f: list(read_corpus(f / "c.parquet")),
+    ),
+    "questions in Parquet": (
+        {"q.parquet": parquet_file({**QUESTION, "supporting": ["p1"]})},
+        lambda f: load_questions(f / "q.parquet"),
     ),
     "texts": ({"a.md": b"```\n# no\n```\n# T\n\nOne. Two.\n"}, lambda f: list(read_corpus(f))),
     "predictions": (
@@ -302,6 +321,19 @@ def test_a_reader_raises_nothing_but_our_errors(tmp_path: Path, name: str):
 def test_a_reader_raises_nothing_but_our_errors_at_length(tmp_path: Path, name: str):
     files, read = READERS[name]
     assert fuzz(files, read, tmp_path, 10_000) > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.html", b'<html lang="en"><head><title>T</title></head><body a="1"><p>One.</p></body>'),
+        ("a.pdf", make_pdf("One.", "Two.", title="T")),
+    ],
+)
+def test_a_document_raises_nothing_but_our_errors(tmp_path: Path, name: str, data: bytes):
+    with Documents() as documents:
+        refused = fuzz({name: data}, lambda folder: documents.read(folder / name), tmp_path, 30)
+    assert (refused > 0) == (name == "a.pdf")  # any bytes are a page in HTML
 
 
 @pytest.fixture

@@ -9,19 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.packers import PACKERS
 from exsearch.data.corpus import count_words, read_corpus, split_text
 from exsearch.errors import DataError
 from exsearch.records import Passage
 
 
-def test_json_lines_title_optional_and_contents_alias(tmp_path):
-    path = tmp_path / "c.jsonl.gz"
+@pytest.mark.parametrize("packed", PACKERS)
+def test_json_lines_title_optional_and_contents_alias(tmp_path, packed):
+    path = tmp_path / f"c.jsonl{packed}"
     lines = [
         {"id": "1", "title": "T", "text": "one", "more": 1},
         {"id": 2, "text": "two"},
         {"id": "3", "title": None, "contents": "three"},
     ]
-    path.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    path.write_bytes(PACKERS[packed]("\n".join(map(json.dumps, lines)).encode()))
     assert list(read_corpus([path])) == [
         Passage("1", "T", "one"),
         Passage("2", "", "two"),
@@ -101,10 +103,10 @@ def test_sources_may_hold_files_of_one_name(tmp_path):
 
 
 def test_what_a_folder_holds_besides_texts_is_named(tmp_path, caplog):
-    for name in ("a.md", "b.markdown", "c.rst", "d.pdf", "e.html", "f.jsonl", "g", ".hidden.pdf"):
+    for name in ("a.md", "b.markdown", "c.rst", "d.doc", "e.xml", "f.jsonl", "g", ".hidden.pdf"):
         (tmp_path / name).write_text("Text.")
     assert [p.id for p in read_corpus(tmp_path)] == ["a.md#1", "b.markdown#1", "c.rst#1"]
-    assert "passed over 4 of other types: d.pdf, e.html, f.jsonl, …" in caplog.text
+    assert "passed over 4 of other types: d.doc, e.xml, f.jsonl, …" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_folder_is_sorted_and_titled(tmp_path):
     (tmp_path / "b" / "Über.md").write_text("\ufeffIntro.\n\n## The Title ##\n\nText.\n")
     (tmp_path / "a.txt").write_text("# no heading here\r\n\r\nBody")
     (tmp_path / "empty.txt").write_text(" \n")
-    (tmp_path / "c.pdf").write_bytes(b"\xff")
+    (tmp_path / "c.doc").write_bytes(b"\xff")
     passages = list(read_corpus([tmp_path]))
     assert [(p.id, p.title) for p in passages] == [
         ("a.txt#1", "a"),
@@ -178,7 +180,7 @@ def test_a_single_text_file_is_a_source(tmp_path):
 
 
 def test_unusable_sources(tmp_path):
-    with pytest.raises(DataError, match=r"no \.txt, \.md, \.markdown, \.rst file"):
+    with pytest.raises(DataError, match=r"no \.txt, \.md, \.markdown, \.rst, .* file in this"):
         list(read_corpus([tmp_path]))
     (tmp_path / "c.jsonl").write_text("\n")
     with pytest.raises(DataError, match=r"types: c\.jsonl\); name a file of passages itself"):

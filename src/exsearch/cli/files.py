@@ -58,8 +58,8 @@ def index(
 ) -> None:
     """Index a corpus for searching.
 
-    A corpus is .jsonl, .csv or .tsv files of {"id", "title", "text"}, also as .gz, or folders of
-    .txt, .md, .markdown and .rst files.
+    A corpus is .jsonl, .csv or .tsv files of {"id", "title", "text"}, also as .gz, .bz2 or .zst,
+    .parquet files of these columns, or folders of .txt, .md, .markdown, .rst, .html and .pdf files.
     """
     from exsearch.config import set_value
     from exsearch.data.corpus import read_corpus

@@ -104,8 +104,8 @@ questions_option = click.option(
     "--questions",
     required=True,
     metavar="FILE",
-    help="Question file (.jsonl, .csv, .tsv, or .gz of one); sample:train, :dev, :test are the "
-    "packaged ones.",
+    help="Question file (.jsonl, .csv, .tsv, .gz of one, .parquet); sample:train, :dev, :test are "
+    "the packaged ones.",
 )
 
 limit_option = click.option("--limit", type=COUNT, metavar="N", help="The first N questions only.")

@@ -1,4 +1,4 @@
-"""A corpus is the passages that can be found, read one at a time from JSON lines, tables or texts.
+"""A corpus is the passages that can be found, read one at a time from lines, tables or texts.
 
 Nothing is held in memory but the ids. It does not index them (`retrievers/` does).
 """
@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from exsearch.data.json_lines import SUFFIXES, Fields, check_exists, clean, read_objects
-from exsearch.data.tables import TABLE_SUFFIXES, read_table
+from exsearch.data.documents import DOCUMENTS, Documents, readable
+from exsearch.data.json_lines import Fields, clean, read_objects
+from exsearch.data.sources import check_exists, plain_name
+from exsearch.data.tables import PARQUET, TABLES, TEXT_TABLES, read_rows
 from exsearch.errors import DataError
 from exsearch.records import Passage
 
@@ -41,6 +43,7 @@ _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 _UNDERLINED = re.compile(r"^(\S.*)\n([^\w\s])\2{2,}[ \t]*$", re.MULTILINE)
 _FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
 _QUOTED_TITLE = re.compile(r'"([^\n]*)"\n(.*)', re.DOTALL)  # how FlashRAG's `contents` begin
+_FIELDS = ("id", "_id", "title", "text", "contents")
 _NAMED = 3  # of the files that are passed over
 
 
@@ -48,18 +51,21 @@ def read_corpus(sources: Sequence[Path | str]) -> Iterator[Passage]:
     r"""Stream the passages of files and folders, in their order.
 
     A `.jsonl` file has lines of `{"id", "text"}` (or `_id`, and `contents` for `text`) with an
-    optional `title`; a `.csv` or `.tsv` file has these names in its first line. All may be `.gz`.
-    A folder is searched for texts (`TEXT_SUFFIXES`), sorted by path; a warning names what else is
-    there. Each text is cut into passages of about 100 words with the id `relative/path.md#n`, n
-    from 1; folders stand before the path where two sources have the same one. Passages come as
-    they are, also blank ones; those are left out when an index is built.
+    optional `title`; a `.csv` or `.tsv` file has these names in its first line, a `.parquet` file
+    has columns of these names. Lines and tables of text may be packed (`PACKED`). A folder is
+    searched for texts (`TEXT_SUFFIXES`) and documents (`DOCUMENTS`), sorted by path; a warning
+    names what else is there, and each document that can't be read. Each text is cut into passages
+    of about 100 words with the id `relative/path.md#n`, n from 1; folders stand before the path
+    where two sources have the same one. Passages come as they are, also blank ones; those are left
+    out when an index is built.
 
     Args:
         sources: Files and folders; a single one may be given as it is.
 
     Raises:
         DataError: a source is missing or of another type, a line has no id or text, an id comes
-            twice, or there is no passage at all.
+            twice, there is no passage at all, or a document that is a source can't be read.
+        MissingExtraError: a document or Parquet file that is a source, without the extra `files`.
     """
     places = list(map(Path, [sources] if isinstance(sources, Path | str) else sources))
     texts = {place: _texts(place) for place in places}
@@ -79,12 +85,20 @@ def read_corpus(sources: Sequence[Path | str]) -> Iterator[Passage]:
 
 def _read_source(source: Path, texts: dict[Path, str]) -> Iterator[tuple[Passage, int | None]]:
     """The passages of one source, each with its line; None where a source has no lines."""
-    for file, name in texts.items():
-        yield from ((passage, None) for passage in _read_text_file(file, name))
+    with Documents() as documents:
+        for file, name in texts.items():
+            try:
+                passages = _read_text(file, name, documents)
+            except DataError as error:
+                if file == source or file.suffix.lower() not in DOCUMENTS:
+                    raise
+                logger.warning("%s: passed over", error)
+                continue
+            yield from ((passage, None) for passage in passages)
     if not texts:
-        table = source.name.endswith(TABLE_SUFFIXES)
-        items = read_table(source, "corpus", "text") if table else read_objects(source, "corpus")
-        for number, values in items:
+        table = plain_name(source).endswith(TABLES)
+        read = read_rows(source, "corpus", "text", only=_FIELDS) if table else None
+        for number, values in read or read_objects(source, "corpus"):
             yield _passage(Fields(values, source, number)), number
 
 
@@ -99,34 +113,44 @@ def _passage(fields: Fields) -> Passage:
 
 
 def _texts(source: Path) -> list[Path]:
-    """The text files of a source, hidden ones left out, in an order that no machine changes."""
+    """The texts and documents of a source, hidden ones left out, in the order of their paths."""
     check_exists(source, "corpus")
     if not source.is_dir():
-        if source.suffix.lower() in TEXT_SUFFIXES:
+        if source.suffix.lower() in (*TEXT_SUFFIXES, *DOCUMENTS):
             return [source]
-        if source.name.endswith(SUFFIXES + TABLE_SUFFIXES):
+        name = plain_name(source)
+        if name.endswith((".jsonl", *TEXT_TABLES)) or source.suffix == PARQUET:
             return []
-        known = ", ".join(SUFFIXES + TABLE_SUFFIXES + TEXT_SUFFIXES)
+        known = ", ".join((".jsonl", *TABLES, *TEXT_SUFFIXES, *DOCUMENTS))
         raise DataError(f"unknown type of corpus, expected {known} or a folder", file=source)
+    suffixes = (*TEXT_SUFFIXES, *readable())
     texts: list[Path] = []
     others: list[str] = []
     for path in sorted(source.rglob("*"), key=lambda path: path.relative_to(source).as_posix()):
         inner = path.relative_to(source)
         if any(part.startswith(".") for part in inner.parts) or not path.is_file():
             continue
-        if path.suffix.lower() in TEXT_SUFFIXES:
+        if path.suffix.lower() in suffixes:
             texts.append(path)
         else:
             others.append(inner.as_posix())
+    _tell_others(source, bool(texts), others, suffixes)
+    return texts
+
+
+def _tell_others(source: Path, texts: bool, others: list[str], suffixes: tuple[str, ...]) -> None:
+    """Warn of the files of a folder that are no texts, or refuse it where there is nothing else."""
     more = ", …" if len(others) > _NAMED else ""
     names = f"{len(others)} of other types: {', '.join(others[:_NAMED])}{more}"
-    known = ", ".join(TEXT_SUFFIXES)
+    lacking = [suffix for suffix in DOCUMENTS if suffix not in suffixes]
+    if any(name.lower().endswith(tuple(lacking)) for name in others):
+        names += f" ({', '.join(lacking)} need more packages: pip install 'exsearch[files]')"
+    known = ", ".join(suffixes)
     if not texts:
         there = f" ({names}); name a file of passages itself" if others else ""
         raise DataError(f"no {known} file in this folder{there}", file=source)
     if others:
         logger.warning("%s: only %s are read from a folder, passed over %s", source, known, names)
-    return texts
 
 
 def _names(texts: dict[Path, list[Path]]) -> dict[Path, str]:
@@ -147,17 +171,28 @@ def _names(texts: dict[Path, list[Path]]) -> dict[Path, str]:
             length[file] += 1
 
 
-def _read_text_file(file: Path, name: str) -> Iterator[Passage]:
+def _read_text(file: Path, name: str, documents: Documents) -> Iterator[Passage]:
+    """The passages of a text or a document, which is read at once and cut as they are asked for."""
+    suffix = file.suffix.lower()
+    if suffix in DOCUMENTS:
+        title, text = documents.read(file)
+    else:
+        text = _decoded(file)
+        title = _heading(text, suffix)
+    return (
+        Passage(id=f"{clean(name)}#{number}", title=clean(title or file.stem), text=clean(piece))
+        for number, piece in enumerate(split_text(text), start=1)
+    )
+
+
+def _decoded(file: Path) -> str:
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        return file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         message = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
         raise DataError(message, file=file) from error
     except OSError as error:
         raise DataError(f"can't be read: {error.strerror or error}", file=file) from error
-    title = _heading(text, file.suffix.lower()) or file.stem
-    for number, piece in enumerate(split_text(text), start=1):
-        yield Passage(id=f"{clean(name)}#{number}", title=title, text=piece)
 
 
 def _heading(text: str, suffix: str) -> str | None:

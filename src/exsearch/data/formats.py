@@ -21,6 +21,7 @@ from exsearch.data.benchmarks import (
 )
 from exsearch.data.json_array import read_array
 from exsearch.data.json_lines import Fields, read_objects
+from exsearch.data.sources import plain_name
 from exsearch.errors import ConfigError, DataError
 from exsearch.records import refuse_text
 from exsearch.runs import new_folder, refuse_other_content, sha256_file
@@ -77,7 +78,7 @@ def convert(format: str, sources: Sequence[Path | str], out_folder: Path | str) 
 
 
 def _is_aliases(file: Path, format: str) -> bool:
-    return format == "2wikimultihopqa" and file.name.removesuffix(".gz") == _ALIASES
+    return format == "2wikimultihopqa" and plain_name(file) == _ALIASES
 
 
 def _targets(files: list[Path]) -> dict[Path, str]:
@@ -95,7 +96,7 @@ def _targets(files: list[Path]) -> dict[Path, str]:
 
 
 def _stem(file: Path) -> str:
-    return file.name.removesuffix(".gz").removesuffix(".json").removesuffix(".jsonl")
+    return plain_name(file).removesuffix(".json").removesuffix(".jsonl")
 
 
 def _items(format: str, file: Path) -> Iterator[Fields]:

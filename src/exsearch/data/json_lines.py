@@ -1,4 +1,4 @@
-"""A JSON lines file is a sequence of numbered objects, gzip'd or not, read one at a time.
+"""A JSON lines file is a sequence of numbered objects, packed or not, read one at a time.
 
 Every fault is a `DataError` with file, line, field and what was expected. It does not know what the
 objects mean, and it writes nothing.
@@ -6,77 +6,23 @@ objects mean, and it writes nothing.
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import Any, NoReturn
 
+from exsearch.data.sources import BOM, open_source
 from exsearch.errors import DataError
-from exsearch.json_files import LongLineError, numbered_lines, parse_json
+from exsearch.json_files import numbered_lines, parse_json
 
-SUFFIXES = (".jsonl", ".jsonl.gz")
-BOM = b"\xef\xbb\xbf"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def check_exists(path: Path, what: str) -> None:
-    """Make sure that a file or folder is there.
-
-    Args:
-        path: The file or folder.
-        what: What it should be, such as `corpus`, for messages.
-
-    Raises:
-        DataError: it is not there; the message says which name is nearest.
-    """
-    try:
-        if path.exists():
-            return
-    except OSError as error:  # a name that is too long, a folder that may not be searched
-        raise DataError(f"no such {what}: {error.strerror}", file=path) from None
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise DataError(f"no such {what}: the folder {folder} does not exist", file=path)
-    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"check the name; it would be in {folder}"
-    raise DataError(f"no such {what}; {hint}", file=path)
-
-
-@contextlib.contextmanager
-def open_source(path: Path, what: str) -> Iterator[IO[bytes]]:
-    """Open a file for reading bytes, `.gz` unpacked, with every fault as a `DataError`.
-
-    Args:
-        path: The file to open.
-        what: What the file should be, such as `question file`, for messages.
-
-    Raises:
-        DataError: the file is missing, is a folder, can't be read, or is not valid gzip.
-    """
-    check_exists(path, what)
-    if path.is_dir():
-        raise DataError(f"is a folder, expected a {what}", file=path)
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield cast("IO[bytes]", file)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"damaged gzip ({error}); fetch it again", file=path) from error
-    except LongLineError as error:
-        raise DataError(str(error), file=path, line=error.line) from None
-    except OSError as error:
-        raise DataError(f"can't be read: {error.strerror or error}", file=path) from error
 
 
 def read_objects(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON objects of a file with their line numbers, from 1; blank lines are passed over.
 
     Args:
-        path: The file, `.gz` or not; it may begin with a byte order mark.
+        path: The file, packed or not; it may begin with a byte order mark.
         what: What the file should be, such as `question file`, for messages.
 
     Raises:
@@ -231,4 +177,5 @@ def describe(value: Any) -> str:
         return f"the text {shown!r}"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
-    return kinds.get(type(value), "an object")
+    other = "an object" if isinstance(value, dict) else f"of the type {type(value).__name__}"
+    return kinds.get(type(value), other)

@@ -14,7 +14,8 @@ from typing import Any
 
 from exsearch.data.answers import ANSWER_NAMES, accepted_answers, list_in_text, near_name
 from exsearch.data.json_lines import Fields, read_objects
-from exsearch.data.tables import TABLE_SUFFIXES, read_table
+from exsearch.data.sources import plain_name
+from exsearch.data.tables import TABLES, read_rows
 from exsearch.errors import DataError
 from exsearch.records import Hop, Question
 
@@ -30,8 +31,9 @@ def load_questions(path: Path | str, limit: int | None = None) -> list[Question]
     answers in a question without any is warned of.
 
     A `.csv` or `.tsv` file has the same names in its first line, or no names and two columns, the
-    question and the answer; a list of answers stands in its field as JSON or Python writes it.
-    Where no id is given, it is `<file>-<line>`. All of them may be `.gz`.
+    question and the answer; a list of answers stands in its field as JSON or Python writes it. A
+    `.parquet` file has columns of these names, lists as such. Where no id is given, it is
+    `<file>-<line>`. All but Parquet may be packed (`.gz`, `.bz2`, `.zst`).
 
     Args:
         path: The question file.
@@ -40,6 +42,7 @@ def load_questions(path: Path | str, limit: int | None = None) -> list[Question]
     Raises:
         DataError: the file is missing, unreadable or has no question; a line is of another form; an
             id comes twice. The message names file, line, field and what was expected.
+        MissingExtraError: a `.parquet` or `.zst` file without the extra `files`.
         ValueError: `limit` is below 1.
     """
     if limit is not None and limit < 1:
@@ -99,17 +102,23 @@ def _question(fields: Fields) -> Question:
 
 def _items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file, or the rows of a table as such, each with its line."""
-    if not path.name.endswith(TABLE_SUFFIXES):
+    plain = plain_name(path)
+    if not plain.endswith(TABLES):
         yield from read_objects(path, "question file")
         return
-    stem = path.name.removesuffix(".gz").rpartition(".")[0]
-    lists = {"supporting", *ANSWER_NAMES}
-    for number, row in read_table(path, "question file", "question", ("question", "answer")):
-        values: dict[str, Any] = {} if {"id", "_id"} & row.keys() else {"id": f"{stem}-{number}"}
-        for name, text in row.items():
-            listed = list_in_text(text) if name in lists else text
-            values[name] = [text] if listed is None else listed
+    for number, row in read_rows(path, "question file", "question", ("question", "answer")):
+        values = {name: _listed(name, value) for name, value in row.items()}
+        if values.get("id") is None and values.get("_id") is None:
+            values["id"] = f"{plain.rpartition('.')[0]}-{number}"
         yield number, values
+
+
+def _listed(name: str, value: Any) -> Any:
+    """A field of a table, with a list where its text spells one or stands for one."""
+    if not isinstance(value, str) or name not in ("supporting", *ANSWER_NAMES):
+        return value
+    listed = list_in_text(value)
+    return [value] if listed is None else listed
 
 
 def _hop(fields: Fields) -> Hop:

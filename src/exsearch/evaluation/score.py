@@ -29,7 +29,7 @@ def load_predictions(path: Path | str) -> dict[str, str]:
     """Predicted answers by question id.
 
     Args:
-        path: JSON lines of `{"id", "prediction"}`, `.gz` or not. A prediction may be blank, which
+        path: JSON lines of `{"id", "prediction"}`, packed or not. A prediction may be blank, which
             counts as wrong, but not be missing.
 
     Raises:
