@@ -20,6 +20,7 @@ from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.records import Passage
 from exsearch.retrievers import build_index
+from search_server import search_server
 
 PASSAGES = [
     *list(read_corpus([sample_path("corpus")]))[:24],
@@ -73,8 +74,17 @@ def built(kind: str, **settings: Any) -> Place:
     return Place(make, build)
 
 
+@contextmanager
+def served(passages: Iterable[Passage], folder: Path) -> Iterator[str]:
+    """The address of a server in front of a BM25 index."""
+    build_index(passages, folder / "index", progress=False)
+    with search_server(folder / "index") as server:
+        yield f"{server.address}?timeout=50"
+
+
 PLACES: dict[str, Place] = {
     "bm25": built("bm25"),
+    "http": Place(served, folder=False, address=lambda p: f"http://127.0.0.1:{p}?timeout=2"),
     "postgresql": Place(
         search_servers.filled_postgres,
         search_servers.fill_postgres,
