@@ -237,7 +237,12 @@ def _url(address: str) -> httpx2.URL:
         url.host.encode("idna")  # as the resolver will
     except (httpx2.InvalidURL, ValueError):
         raise ConfigError("the search server's address can't be read") from None
-    usable = url.scheme in ("http", "https") and url.host and 0 < (url.port or 80) < 1 << 16
+    usable = (
+        url.scheme in ("http", "https")
+        and url.host
+        and url.port != 0
+        and (url.port or 80) < 1 << 16
+    )
     if url.userinfo:
         raise ConfigError(f"an address holds no user and no password: {KEY_VARIABLE} holds a key")
     if not usable or url.fragment:
