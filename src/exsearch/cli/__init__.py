@@ -14,7 +14,6 @@ from exsearch.cli.failures import Commands
 from exsearch.cli.files import data, index, show
 from exsearch.cli.machine import doctor, quickstart
 from exsearch.cli.output import hold_streams
-from exsearch.cli.serving import serve_retriever
 from exsearch.cli.training import evaluate, score, train
 
 EXAMPLES = """\b
@@ -39,19 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (
-    index,
-    ask,
-    rollout,
-    train,
-    evaluate,
-    score,
-    data,
-    show,
-    serve_retriever,
-    quickstart,
-    doctor,
-):
+for command in (index, ask, rollout, train, evaluate, score, data, show, quickstart, doctor):
     cli.add_command(command)
 
 
