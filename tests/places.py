@@ -6,13 +6,8 @@ started here; nothing here is a mock.
 
 from __future__ import annotations
 
-import atexit
-import dataclasses
-import functools
 import random
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,7 +20,7 @@ from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.records import Passage
 from exsearch.retrievers import build_index
-from tiny_encoders import save_tiny_encoder
+from search_server import search_server
 
 PASSAGES = [
     *list(read_corpus([sample_path("corpus")]))[:24],
@@ -79,36 +74,17 @@ def built(kind: str, **settings: Any) -> Place:
     return Place(make, build)
 
 
-@functools.cache
-def tiny_encoder() -> Path:
-    """The folder of a model that is made once a process; everywhere its content is the same."""
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)
-    save_tiny_encoder(folder, pooling="mean", similarity_fn_name="cosine")
-    return folder / "model"
-
-
-def dense(**settings: Any) -> Place:
-    """A dense index by the tiny model."""
-
-    def build(passages: Iterable[Passage], folder: Path) -> None:
-        values = {"model": str(tiny_encoder()), "device": "cpu", **settings}
-        place = built("dense", **values)
-        assert place.build
-        place.build(passages, folder)
-
-    @contextmanager
-    def make(passages: Iterable[Passage], folder: Path) -> Iterator[Path]:
-        build(passages, folder)
-        yield folder / "index"
-
-    return Place(make, build)
+@contextmanager
+def served(passages: Iterable[Passage], folder: Path) -> Iterator[str]:
+    """The address of a server in front of a BM25 index."""
+    build_index(passages, folder / "index", progress=False)
+    with search_server(folder / "index") as server:
+        yield f"{server.address}?timeout=50"
 
 
 PLACES: dict[str, Place] = {
     "bm25": built("bm25"),
-    "dense": dense(),
-    "dense, ivf": dataclasses.replace(dense(index="ivf", dtype="float16"), build=None),
+    "http": Place(served, folder=False, address=lambda p: f"http://127.0.0.1:{p}?timeout=2"),
     "postgresql": Place(
         search_servers.filled_postgres,
         search_servers.fill_postgres,

@@ -57,10 +57,14 @@ TORCH = {
     "exsearch.training.loop",
     "exsearch.training.m_step",
 }
-HEAVY = (
-    *("torch", "transformers", "tokenizers", "accelerate", "peft", "vllm", "ray"),
-    *("sentence_transformers", "faiss", "bm25s"),
-)
+HEAVY = ("torch", "transformers", "tokenizers", "accelerate", "peft", "vllm", "ray", "bm25s")
+# Only these may need the packages of an extra for a kind of retriever.
+EXTRAS = {
+    "exsearch.retrievers.serving.app",
+    "exsearch.retrievers.serving.metrics",
+    "exsearch.retrievers.serving.worker",
+}
+OPTIONAL = ("fastapi", "prometheus_client", "uvicorn")
 
 
 def module_name(file):
@@ -196,7 +200,7 @@ def run(code):
 def test_nothing_heavy_loads_before_it_is_used(statement):
     loaded = run(f"import json, sys; {statement}; print(json.dumps(list(sys.modules)))")
     assert "exsearch" in loaded
-    assert not {*HEAVY, "pydantic", "numpy"} & set(loaded)
+    assert not {*HEAVY, *OPTIONAL, "pydantic", "numpy"} & set(loaded)
 
 
 def test_the_help_of_the_command_loads_nothing_heavy():
@@ -209,15 +213,15 @@ def test_the_help_of_the_command_loads_nothing_heavy():
         assert "Usage" in out.getvalue(), out.getvalue()
         print(json.dumps(list(sys.modules)))
     """
-    assert not {*HEAVY, "pydantic", "numpy"} & set(run(code))
+    assert not {*HEAVY, *OPTIONAL, "pydantic", "numpy"} & set(run(code))
 
 
-def test_the_core_works_without_the_local_extra():
-    """Every module but those named above is imported where torch and its kin are missing."""
-    names = sorted(MODULES.keys() - TORCH - {"exsearch.__main__"})
+def test_the_core_works_without_an_extra():
+    """Every module but those named above is imported where the extras' packages are missing."""
+    names = sorted(MODULES.keys() - TORCH - EXTRAS - {"exsearch.__main__"})
     code = f"""if True:
         import importlib, json, sys
-        for heavy in {HEAVY[:-1]!r}:
+        for heavy in {HEAVY[:-1] + OPTIONAL!r}:
             sys.modules[heavy] = None
         failed = {{}}
         for name in {names!r}:

@@ -11,14 +11,17 @@ import asyncio
 import datetime
 import email.utils
 import logging
+import os
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx2
+
+from exsearch.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,7 @@ Result = TypeVar("Result")
 
 RETRIES = 4  # further attempts at a search server, before its search counts as failed
 BACKOFF = 0.2  # seconds before the first of them
+_LOCAL = ("localhost", "127.0.0.1", "::1")
 _ASKING_AGAIN = 4  # requests at once: a service in trouble is not run over by all of them
 
 
@@ -80,8 +84,7 @@ class HttpClient:
         backoff: Seconds before the first further attempt; they double with each one.
         max_wait: The most seconds between attempts; a server that asks for more has failed.
         timeout: Seconds for one attempt, from connecting to the last byte; None sets no limit.
-        headers: Headers of every request.
-        auth: A user and a password; None sends none.
+        key: The bearer's key that is sent with every request; empty sends none.
 
     Attributes:
         requests: The number of attempts so far.
@@ -97,19 +100,17 @@ class HttpClient:
         backoff: float = BACKOFF,
         max_wait: float = 60.0,
         timeout: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        auth: tuple[str, str] | None = None,
+        key: str = "",
     ):
         self.requests = 0
         self._place, self._max_bytes, self._connections = place, max_bytes, connections
         self._retries, self._backoff, self._max_wait = retries, backoff, max_wait
-        self._timeout, self._headers, self._auth = timeout, dict(headers or {}), auth
+        self._timeout, self._key = timeout, key
 
     async def __aenter__(self) -> Self:
         self._asking_again = asyncio.Semaphore(_ASKING_AGAIN)
         self._client = httpx2.AsyncClient(
-            headers=self._headers,
-            auth=self._auth,
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=None,  # a whole attempt is timed instead: a slow drip would outlive any other
             follow_redirects=False,
             limits=httpx2.Limits(max_connections=self._connections),
@@ -202,6 +203,29 @@ class HttpClient:
             asks = f"asks to wait {problem.wait:.0f} s (at most {self._max_wait:g} are waited)"
             raise FailedRequest(f"{problem}, and {asks}", problem.status)
         return problem.wait
+
+
+def bearer(variable: str, url: httpx2.URL, place: str) -> str:
+    """The key for a server, in an environment variable; empty where none is set.
+
+    A line of the log says who gets it.
+
+    Args:
+        variable: The name of the variable.
+        url: The address that gets the key.
+        place: The name of the server, for the log.
+
+    Raises:
+        ConfigError: what is there is no key.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"the key in {variable} has signs that no key has; set it anew")
+    if key:
+        plain = url.scheme == "http" and url.host not in _LOCAL
+        how = " unencrypted; use https, or unset it" if plain else ""
+        logger.warning("%s gets the key in %s%s", place, variable, how)
+    return key
 
 
 def retry_after(headers: httpx2.Headers) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 
 Record = TypeVar("Record")
+
+_CONTENTS = re.compile(r'"([^\n]*)"\n(.*)', re.DOTALL)
 
 
 class StopReason(StrEnum):
@@ -82,6 +85,24 @@ class Passage:
     title: str
     text: str
     score: float | None = None
+
+    @property
+    def contents(self) -> str:
+        """Title and text in one, as public corpora and search servers have it."""
+        return f'"{self.title}"\n{self.text}'
+
+
+def split_contents(contents: str, title: str = "") -> tuple[str, str]:
+    """The title and the text of `contents`; a text that begins otherwise has no title.
+
+    Args:
+        contents: A title in quotes on a line of its own, then the text.
+        title: The title where it is known, which is then the only one that is looked for.
+    """
+    if title:
+        return title, contents.removeprefix(f'"{title}"\n')
+    found = _CONTENTS.fullmatch(contents)
+    return (found[1], found[2]) if found else ("", contents)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

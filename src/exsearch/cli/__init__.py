@@ -14,6 +14,7 @@ from exsearch.cli.failures import Commands
 from exsearch.cli.files import data, index, show
 from exsearch.cli.machine import doctor, quickstart
 from exsearch.cli.output import hold_streams
+from exsearch.cli.serving import serve_retriever
 from exsearch.cli.training import evaluate, score, train
 
 EXAMPLES = """\b
@@ -38,7 +39,19 @@ def cli() -> None:
     """
 
 
-for command in (index, ask, rollout, train, evaluate, score, data, show, quickstart, doctor):
+for command in (
+    index,
+    ask,
+    rollout,
+    train,
+    evaluate,
+    score,
+    data,
+    show,
+    serve_retriever,
+    quickstart,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -84,6 +84,14 @@ common = _together(
     ),
 )
 
+timeout_option = click.option(
+    "--retriever-timeout",
+    type=click.FloatRange(0, 1e6, min_open=True, max_open=True),
+    default=60.0,
+    metavar="SECONDS",
+    help="Seconds until a search counts as failed.",
+)
+
 index_option = _together(
     click.option(
         "--index",
@@ -91,13 +99,7 @@ index_option = _together(
         metavar="INDEX",
         help="Folder made by `exsearch index`, or the address of a search server.",
     ),
-    click.option(
-        "--retriever-timeout",
-        type=click.FloatRange(0, 1e6, min_open=True, max_open=True),
-        default=60.0,
-        metavar="SECONDS",
-        help="Seconds until a search counts as failed.",
-    ),
+    timeout_option,
 )
 
 questions_option = click.option(

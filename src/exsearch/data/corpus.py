@@ -17,7 +17,7 @@ from exsearch.data.json_lines import Fields, clean, read_objects
 from exsearch.data.sources import check_exists, plain_name
 from exsearch.data.tables import PARQUET, TABLES, TEXT_TABLES, read_rows
 from exsearch.errors import DataError
-from exsearch.records import Passage
+from exsearch.records import Passage, split_contents
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ _UNSPACED_LETTERS, _LETTERS = 3, 100  # that count as a word
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 _UNDERLINED = re.compile(r"^(\S.*)\n([^\w\s])\2{2,}[ \t]*$", re.MULTILINE)
 _FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
-_QUOTED_TITLE = re.compile(r'"([^\n]*)"\n(.*)', re.DOTALL)  # how FlashRAG's `contents` begin
 _FIELDS = ("id", "_id", "title", "text", "contents")
 _NAMED = 3  # of the files that are passed over
 
@@ -107,8 +106,8 @@ def _passage(fields: Fields) -> Passage:
     title = fields.optional_text("title") or ""
     blank = name in fields.values and fields.values[name] is None
     text = "" if blank else fields.text(name, blank=True)
-    if name == "contents" and not title and (quoted := _QUOTED_TITLE.fullmatch(text)):
-        title, text = quoted.groups()
+    if name == "contents" and not title:
+        title, text = split_contents(text)
     return Passage(id=fields.id(), title=title, text=text)
 
 

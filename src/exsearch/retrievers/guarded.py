@@ -97,7 +97,7 @@ class GuardedRetriever:
         text = self._wait(self._start(self.inner.identity))
         if isinstance(text, RetrieverError):
             raise text
-        if not isinstance(text, str) or not _is_utf8(text):
+        if not isinstance(text, str) or not is_utf8(text):
             raise RetrieverError(f"{self._name}: its identity is {text!r:.99}, expected a text")
         return text
 
@@ -218,7 +218,7 @@ def _wrong(passage: Any) -> str:
         value: Any = getattr(passage, name)
         if not isinstance(value, str):
             return f"a passage whose {name} is {_kind(value)}, expected a text"
-        if not _is_utf8(value):
+        if not is_utf8(value):
             return f"a passage whose {name} holds half of a surrogate pair"
     if not passage.id:
         return "a passage without an id"
@@ -232,7 +232,8 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """False for a text that no file can hold: it has half of a surrogate pair."""
     return text.encode(errors="ignore").decode() == text
 
 

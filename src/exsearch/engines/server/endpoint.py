@@ -11,7 +11,6 @@ import asyncio
 import dataclasses
 import json
 import logging
-import os
 import re
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ import httpx2
 
 from exsearch.engines.server.config import EndpointConfig
 from exsearch.errors import ConfigError, EngineError, ExSearchError, ModelServerError
-from exsearch.http_client import FailedRequest, HttpClient, Unanswered
+from exsearch.http_client import FailedRequest, HttpClient, Unanswered, bearer
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,6 @@ Result = TypeVar("Result")
 
 MAX_RESPONSE_BYTES = 4_000_000
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)  # some models show their reasoning
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _REMEDY = "check base_url (it is a chat endpoint's) and that the server is up"
 _REMEDIES = {
     401: "check the key in the environment variable {key}",
@@ -79,11 +77,7 @@ class ChatEndpoint:
         except (httpx2.InvalidURL, ValueError) as error:
             raise ConfigError(f"{config.role}.base_url is no address: {error}") from None
         self._place = f"{config.role} at {self._url.netloc.decode()}"
-        self._key = _key(config.api_key_env)
-        if self._key:
-            plain = self._url.scheme == "http" and self._url.host not in _LOCAL
-            how = " unencrypted; use https, or unset it" if plain else ""
-            logger.warning("%s gets the key in %s%s", self._place, config.api_key_env, how)
+        self._key = bearer(config.api_key_env, self._url, self._place)
         self._client = HttpClient(
             self._place,
             max_bytes=MAX_RESPONSE_BYTES,
@@ -92,7 +86,7 @@ class ChatEndpoint:
             backoff=config.backoff,
             max_wait=config.max_wait,
             timeout=config.timeout,
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            key=self._key,
         )
 
     async def __aenter__(self) -> Self:
@@ -172,14 +166,6 @@ def run_to_end(work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
-
-
-def _key(variable: str) -> str:
-    """The key in an environment variable, or nothing: local servers need none."""
-    key = os.environ.get(variable, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"the key in {variable} has signs that no key has; set it anew")
-    return key
 
 
 def _count(value: Any) -> int:
