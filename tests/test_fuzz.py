@@ -75,6 +75,20 @@ MUSIQUE = {
     "paragraphs": [{"idx": 0, "title": "T", "paragraph_text": "One.", "is_supporting": True}],
     "question_decomposition": [{"question": "Q", "answer": "X", "paragraph_support_idx": 0}],
 }
+TRIVIA = {
+    "Data": [{"QuestionId": "t1", "Question": "Who?", "Answer": {"Value": "X", "Aliases": ["Y"]}}],
+    "Split": "dev",
+}
+FLASHRAG = {"id": 1, "question": "Who?", "golden_answers": ["X"], "metadata": {"type": "bridge"}}
+PLACE = {"wikipedia_id": "12", "start_paragraph_id": 0, "end_paragraph_id": 1}
+KILT = {"id": 1, "input": "Who?", "output": [{"answer": "X", "provenance": [PLACE]}]}
+KILT_PAGE = {"wikipedia_id": 12, "wikipedia_title": "T", "text": ["One.", "Two."]}
+SEARCH_R1 = {
+    "data_source": "nq",
+    "question": "Who?",
+    "reward_model": {"ground_truth": {"target": ["X"]}},
+    "extra_info": {"index": 0, "split": "train"},
+}
 ALIASES = {"Q_id": "Q30", "aliases": ["Z"], "demonyms": ["Zs"]}
 CALL = Call(CallKind.THINK, (1, 2), (3, 4), (-0.5, -0.25), (-0.5, -0.25))
 TRACE = Trajectory(
@@ -115,6 +129,12 @@ iterations = 2
 
 def lines(*values: object) -> bytes:
     return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+BEIR = {
+    "queries.jsonl": lines({"_id": 1, "text": "Who?", "metadata": {"answer": "X"}}),
+    "corpus.jsonl": lines({"_id": "d1", "title": "T", "text": "One."}),
+}
 
 
 def parquet_file(*rows: dict[str, object]) -> bytes:
@@ -214,6 +234,32 @@ READERS: dict[str, Reader] = {
         {"n.jsonl": lines({"question": "Who?", "answer": ["X"]})},
         converted("nq-open", "n.jsonl"),
     ),
+    "webquestions": ({"w.csv": b"Who?\t['X', \"Y\"]\n"}, converted("webquestions", "w.csv")),
+    "triviaqa": ({"t.json": json.dumps(TRIVIA).encode()}, converted("triviaqa", "t.json")),
+    "popqa": (
+        {"p.tsv": b'id\tquestion\tprop\tpossible_answers\n1\tWho?\tjob\t"[""X""]"\n'},
+        converted("popqa", "p.tsv"),
+    ),
+    "bamboogle": ({"b.csv": b"Question,Answer\nWho?,X\n"}, converted("bamboogle", "b.csv")),
+    "flashrag": ({"f.jsonl": lines(FLASHRAG)}, converted("flashrag", "f.jsonl")),
+    "flashrag's corpus": (
+        {"c.jsonl": lines({"id": 1, "contents": '"T"\n1'}), "f.jsonl": lines(FLASHRAG)},
+        converted("flashrag", "f.jsonl", "c.jsonl"),
+    ),
+    "beir": (
+        {"t.tsv": b"query-id\tcorpus-id\tscore\n1\td1\t1\n", **BEIR},
+        converted("beir", "t.tsv", *BEIR),
+    ),
+    "queries of beir": (
+        {**BEIR, "t.tsv": b"query-id\tcorpus-id\tscore\n1\td1\t1\n"},
+        converted("beir", "t.tsv", *BEIR),
+    ),
+    "kilt": ({"k.jsonl": lines(KILT)}, converted("kilt", "k.jsonl")),
+    "kilt's pages": (
+        {"c.json": lines(KILT_PAGE), "k.jsonl": lines(KILT)},
+        converted("kilt", "k.jsonl", "c.json"),
+    ),
+    "search-r1": ({"s.parquet": parquet_file(SEARCH_R1)}, converted("search-r1", "s.parquet")),
     "recipe": ({"r.toml": RECIPE.encode()}, lambda f: load_config(Recipe, f / "r.toml")),
     "script": (
         {"s.jsonl": lines({"contains": "a", "reply": "b"}, {"contains": "", "reply": ["b"]})},

@@ -9,6 +9,7 @@ import click
 
 from exsearch.cli.options import COUNT, PATH, common
 from exsearch.cli.output import tell
+from exsearch.data import FORMATS
 from exsearch.progress import Bars
 
 INDEX_EXAMPLES = """\b
@@ -21,6 +22,7 @@ CONVERT_EXAMPLES = """\b
 Examples:
   exsearch data convert --format hotpotqa hotpot_train_v1.1.json --out hotpotqa
   exsearch data convert --format 2wikimultihopqa train.json dev.json id_aliases.json --out 2wiki
+  exsearch data convert --format beir scifact/ --out scifact-converted
 """
 
 SHOW_EXAMPLES = """\b
@@ -89,7 +91,7 @@ def data() -> None:
     "--format",
     "name",
     required=True,
-    type=click.Choice(["hotpotqa", "2wikimultihopqa", "musique", "nq-open"]),
+    type=click.Choice(FORMATS),
     help="The official format of the sources.",
 )
 @click.argument("sources", nargs=-1, required=True, type=PATH, metavar="SRC...")

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# That `formats` converts.
+FORMATS = (
+    *("hotpotqa", "2wikimultihopqa", "musique", "nq-open", "webquestions", "triviaqa", "popqa"),
+    *("bamboogle", "flashrag", "beir", "kilt", "search-r1"),
+)
 SAMPLES = ("corpus", "train", "dev", "test")
 
 

@@ -53,6 +53,14 @@ def near_name(values: Mapping[str, Any]) -> str | None:
     return None
 
 
+def listed(name: str, value: Any) -> Any:
+    """A field of a table, as a list where its text spells one, or stands for one by its name."""
+    if not isinstance(value, str) or name not in ("supporting", *ANSWER_NAMES):
+        return value
+    found = list_in_text(value)
+    return [value] if found is None else found
+
+
 def list_in_text(text: str) -> list[str] | None:
     """The texts of a list that a text spells in JSON or in Python; None where it spells none."""
     if not text.lstrip().startswith("["):

@@ -1,6 +1,7 @@
 """A benchmark item is one question of an official file, with its passages, turned into ours.
 
-It does not read or write files, but for 2WikiMultihopQA's aliases (`formats.py` does).
+Those whose passages stand elsewhere are in `question_sets`. It does not read or write files, but
+for 2WikiMultihopQA's aliases (`formats.py` does).
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _with_context(item: Fields, answers: tuple[str, ...], dataset: str, prefix: 
         supporting = []
         notes.append(NO_GOLD)
     question = _question(item, item.id("_id"), answers, supporting, dataset)
-    return Converted(question, tuple(passages), (*notes, *_unanswered(item, answers)))
+    return Converted(question, tuple(passages), (*notes, *unanswered(item, answers)))
 
 
 def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
@@ -135,25 +136,10 @@ def from_musique(item: Fields) -> Converted:
         question["decomposition"] = hops
     passages = tuple(passage for passage in by_index.values() if passage)
     notes = [NO_TEXT] * (len(by_index) - len(passages)) + [NO_GOLD] * (None in gold)
-    return Converted(question, passages, (*notes, *_unanswered(item, accepted)))
+    return Converted(question, passages, (*notes, *unanswered(item, accepted)))
 
 
-def from_nq_open(item: Fields, question_id: str) -> Converted:
-    """Convert an item of NQ-open, `question, answer [texts]`; the file has no ids or passages.
-
-    Args:
-        item: The item of the official file.
-        question_id: The id that the question gets.
-
-    Raises:
-        DataError: a field is missing or of another type.
-    """
-    accepted = accepted_answers(item)
-    question = {"id": question_id, "question": item.text("question"), "answers": list(accepted)}
-    return Converted({**question, "dataset": "nq-open"}, notes=_unanswered(item, accepted))
-
-
-def _unanswered(item: Fields, answers: tuple[str, ...]) -> tuple[str, ...]:
+def unanswered(item: Fields, answers: tuple[str, ...]) -> tuple[str, ...]:
     """The note on an item without answers; it names the field that may be meant for them."""
     if answers:
         return ()

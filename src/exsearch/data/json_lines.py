@@ -147,6 +147,13 @@ class Fields:
             for i, item in enumerate(value)
         ]
 
+    def object(self, name: str) -> Fields:
+        """An object as `Fields`; one without fields where the field is missing or null."""
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, dict):
+            self.fail(name, "an object")
+        return Fields(value or {}, self.path, self.line, f"{self.prefix}{name}.")
+
     def items(self, name: str) -> list[Any]:
         """A list of anything; empty where the field is missing or null."""
         value = self.values.get(name)

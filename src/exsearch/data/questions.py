@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from exsearch.data.answers import ANSWER_NAMES, accepted_answers, list_in_text, near_name
+from exsearch.data.answers import ANSWER_NAMES, accepted_answers, listed, near_name
 from exsearch.data.json_lines import Fields, read_objects
 from exsearch.data.sources import plain_name
 from exsearch.data.tables import TABLES, read_rows
@@ -107,18 +107,10 @@ def _items(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from read_objects(path, "question file")
         return
     for number, row in read_rows(path, "question file", "question", ("question", "answer")):
-        values = {name: _listed(name, value) for name, value in row.items()}
+        values = {name: listed(name, value) for name, value in row.items()}
         if values.get("id") is None and values.get("_id") is None:
             values["id"] = f"{plain.rpartition('.')[0]}-{number}"
         yield number, values
-
-
-def _listed(name: str, value: Any) -> Any:
-    """A field of a table, with a list where its text spells one or stands for one."""
-    if not isinstance(value, str) or name not in ("supporting", *ANSWER_NAMES):
-        return value
-    listed = list_in_text(value)
-    return [value] if listed is None else listed
 
 
 def _hop(fields: Fields) -> Hop:
