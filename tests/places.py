@@ -6,8 +6,13 @@ started here; nothing here is a mock.
 
 from __future__ import annotations
 
+import atexit
+import dataclasses
+import functools
 import random
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,6 +26,7 @@ from exsearch.data.corpus import read_corpus
 from exsearch.records import Passage
 from exsearch.retrievers import build_index
 from search_server import search_server
+from tiny_encoders import save_tiny_encoder
 
 PASSAGES = [
     *list(read_corpus([sample_path("corpus")]))[:24],
@@ -82,9 +88,37 @@ def served(passages: Iterable[Passage], folder: Path) -> Iterator[str]:
         yield f"{server.address}?timeout=50"
 
 
+@functools.cache
+def tiny_encoder() -> Path:
+    """The folder of a model that is made once a process; everywhere its content is the same."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    save_tiny_encoder(folder, pooling="mean", similarity_fn_name="cosine")
+    return folder / "model"
+
+
+def dense(**settings: Any) -> Place:
+    """A dense index by the tiny model."""
+
+    def build(passages: Iterable[Passage], folder: Path) -> None:
+        values = {"model": str(tiny_encoder()), "device": "cpu", **settings}
+        place = built("dense", **values)
+        assert place.build
+        place.build(passages, folder)
+
+    @contextmanager
+    def make(passages: Iterable[Passage], folder: Path) -> Iterator[Path]:
+        build(passages, folder)
+        yield folder / "index"
+
+    return Place(make, build)
+
+
 PLACES: dict[str, Place] = {
     "bm25": built("bm25"),
     "http": Place(served, folder=False, address=lambda p: f"http://127.0.0.1:{p}?timeout=2"),
+    "dense": dense(),
+    "dense, ivf": dataclasses.replace(dense(index="ivf", dtype="float16"), build=None),
     "postgresql": Place(
         search_servers.filled_postgres,
         search_servers.fill_postgres,

@@ -57,7 +57,10 @@ TORCH = {
     "exsearch.training.loop",
     "exsearch.training.m_step",
 }
-HEAVY = ("torch", "transformers", "tokenizers", "accelerate", "peft", "vllm", "ray", "bm25s")
+HEAVY = (
+    *("torch", "transformers", "tokenizers", "accelerate", "peft", "vllm", "ray"),
+    *("sentence_transformers", "faiss", "bm25s"),
+)
 # Only these may need the packages of an extra for a kind of retriever.
 EXTRAS = {
     "exsearch.retrievers.serving.app",

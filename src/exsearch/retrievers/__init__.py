@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 RETRIEVERS = {
     "bm25": "exsearch.retrievers.bm25:Bm25Retriever",
+    "dense": "exsearch.retrievers.dense:DenseRetriever",
     "http": "exsearch.retrievers.http:HttpRetriever",
     "postgresql": "exsearch.retrievers.servers.postgres:PostgresRetriever",
 }

@@ -17,8 +17,10 @@ import numpy as np
 from exsearch.errors import ModelError
 from exsearch.records import Passage
 from exsearch.retrievers.model_files import DEFAULT_MODEL, hash_model, load_model
+from exsearch.retrievers.native import native
 
-BATCH_SIZE = 64
+_BATCH_SIZES = {"cpu": 8}  # a small batch stays in a CPU's caches
+_BATCH_SIZE = 128  # elsewhere
 _MOST_CHARACTERS = 200_000  # of a text; what stands behind is far beyond a model's length
 
 
@@ -33,7 +35,8 @@ class Encoder:
     Args:
         model: The `SentenceTransformer`.
         facts: What determines its vectors.
-        batch_size: The number of texts that go through the model at once.
+        batch_size: The number of texts that go through the model at once; 0 takes what suits the
+            device.
 
     Attributes:
         facts: What determines the vectors: the hashes of the model's files, and what they say about
@@ -46,24 +49,25 @@ class Encoder:
         >>> encoder.passages(["Dune is a novel."]) @ encoder.queries(["Who wrote Dune?"]).T
     """
 
-    def __init__(self, model: Any, facts: dict[str, Any], batch_size: int = BATCH_SIZE):
+    def __init__(self, model: Any, facts: dict[str, Any], batch_size: int = 0):
         self._model = model
         self._lock = threading.Lock()  # a tokenizer's settings change while it works
-        self._batch_size = batch_size
+        self._batch_size = batch_size or _BATCH_SIZES.get(model.device.type, _BATCH_SIZE)
         self.facts = facts
         self.similarity: str = facts["similarity"]
         self.dimensions: int = facts["dimensions"]
 
     @classmethod
     def open(
-        cls, model: str = DEFAULT_MODEL, *, device: str = "auto", batch_size: int = BATCH_SIZE
+        cls, model: str = DEFAULT_MODEL, *, device: str = "auto", batch_size: int = 0
     ) -> Encoder:
         """Load a model.
 
         Args:
             model: A folder, a Hugging Face id, or `all-MiniLM-L6-v2`, which comes from a package.
             device: A torch device such as `cpu`; `auto` takes an accelerator where there is one.
-            batch_size: The number of texts that go through the model at once.
+            batch_size: The number of texts that go through the model at once; 0 takes what suits
+                the device.
 
         Raises:
             ModelError: it can't be found or loaded, or compares by something else than cosine or
@@ -115,7 +119,7 @@ class Encoder:
         if not texts:
             return np.empty((0, self.dimensions), np.float32)
         clean = [t[:_MOST_CHARACTERS].encode("utf-8", "replace").decode() for t in texts]
-        with self._lock:
+        with native(), self._lock:
             vectors = encode(
                 clean,
                 prompt=self.facts["prompts"][prompt],
