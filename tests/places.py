@@ -114,6 +114,40 @@ def dense(**settings: Any) -> Place:
     return Place(make, build)
 
 
+def combined(**options: Any) -> Place:
+    """Two indexes fused, or one re-ranked: they stand beside it, so it is not moved alone."""
+
+    @contextmanager
+    def make(passages: Iterable[Passage], folder: Path) -> Iterator[Path]:
+        from exsearch.retrievers.combine import combine
+
+        every = list(passages)
+        build_index(every, folder / "one", kind="bm25", progress=False)
+        places = [folder / "one"]
+        if not options:
+            more = {"title_weight": 0}
+            build_index(every, folder / "two", kind="bm25", settings=more, progress=False)
+            places.append(folder / "two")
+        combine(places, folder / "index", **{name: make() for name, make in options.items()})
+        yield folder / "index"
+
+    return Place(make, folder=False)
+
+
+def reranking() -> Any:
+    """The first 20 passages, by a tiny cross-encoder that is made once."""
+    from exsearch.retrievers.rerank import Reranking
+    from tiny_rerankers import save_tiny_cross_encoder
+
+    global _model
+    if not _model:
+        _model = tempfile.TemporaryDirectory()
+        save_tiny_cross_encoder(Path(_model.name))
+    return Reranking(str(Path(_model.name) / "model"))
+
+
+_model: tempfile.TemporaryDirectory[str] | None = None
+
 PLACES: dict[str, Place] = {
     "bm25": built("bm25"),
     "http": Place(served, folder=False, address=lambda p: f"http://127.0.0.1:{p}?timeout=2"),
@@ -126,6 +160,8 @@ PLACES: dict[str, Place] = {
         folder=False,
         address=lambda port: f"postgresql://me@127.0.0.1:{port}/db?table=docs&timeout=2&retries=1",
     ),
+    "hybrid of two bm25": combined(),
+    "rerank by a cross-encoder": combined(reranking=reranking),
 }
 
 # What may sit at the port of a server that is broken: what it replies, b"" for nothing ever.

@@ -26,6 +26,9 @@ from exsearch.models.settings import MODEL_FILE, model_settings
 from exsearch.progress import Bars
 from exsearch.records import SCHEMA_VERSION, Trajectory, WeightedTrajectory, from_json, to_json
 from exsearch.retrievers import build_index, open_retriever
+from exsearch.retrievers.hybrid import Fusion
+from exsearch.retrievers.inner import write_combined
+from exsearch.retrievers.rerank import Reranking
 from exsearch.runs import read_jsonl
 from exsearch.training.e_step import EStepConfig
 from exsearch.training.recipe import GemConfig, Recipe, WarmUpConfig
@@ -113,6 +116,15 @@ def test_a_folder_of_an_index(files: Path) -> None:
     assert named <= tree("Index")
     found = open_retriever(index).fetch([p["id"] for p in examples("Corpus")] + ["none"])
     assert [p is not None for p in found] == [True] * example("Index")["passages"] + [False]
+
+
+def test_folders_of_combined_places(tmp_path: Path) -> None:
+    settings = [Fusion(), Reranking("../reranker/model")]
+    for number, (fields, own) in enumerate(zip(examples("Combined place"), settings, strict=True)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_combined(folder, fields["kind"], fields["places"], own)
+        assert json.loads((folder / "retriever.json").read_text()) == fields
 
 
 def test_a_converted_data_set(tmp_path: Path) -> None:

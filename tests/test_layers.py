@@ -20,6 +20,7 @@ LAYERS = {
     "json_files": -1,
     "records": 0,
     "config": 0,
+    "hosts": 0,
     "runs": 0,
     "plugins": 0,
     "progress": 0,

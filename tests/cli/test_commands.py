@@ -22,6 +22,7 @@ Fails = Callable[..., str]
 QUESTION = "To which hospital did the author of Peter Pan leave the income from the play?"
 COMMANDS = [
     "index",
+    "combine",
     "ask",
     "rollout",
     "train",

@@ -10,6 +10,7 @@ import click
 
 import exsearch
 from exsearch.cli.asking import ask, rollout
+from exsearch.cli.combining import combine
 from exsearch.cli.failures import Commands
 from exsearch.cli.files import data, index, show
 from exsearch.cli.machine import doctor, quickstart
@@ -41,6 +42,7 @@ def cli() -> None:
 
 for command in (
     index,
+    combine,
     ask,
     rollout,
     train,

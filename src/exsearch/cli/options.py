@@ -58,6 +58,22 @@ def _no_verify(ctx: click.Context, parameter: click.Parameter, value: bool) -> N
         ctx.call_on_close(lambda: os.environ.update({VERIFY_VARIABLE: before}))
 
 
+def _allow_hosts(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    from exsearch.hosts import VARIABLE
+
+    before = os.environ.get(VARIABLE)
+    if value and before != " ".join(value):  # what opens places reads it, in other processes, too
+        os.environ[VARIABLE] = " ".join(value)
+        ctx.call_on_close(lambda: _set_variable(VARIABLE, before))
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
 def _bars(ctx: click.Context, parameter: click.Parameter, quiet: bool) -> Bars:
     return Bars(not quiet)
 
@@ -90,9 +106,19 @@ timeout_option = click.option(
     default=60.0,
     metavar="SECONDS",
     help="Seconds until a search counts as failed.",
+allow_host_option = click.option(
+    "--allow-host",
+    multiple=True,
+    envvar="EXSEARCH_ALLOW_HOST",
+    metavar="HOST",
+    expose_value=False,
+    callback=_allow_hosts,
+    help="A host that a folder of combined places may send queries to; may be repeated. Also "
+    "EXSEARCH_ALLOW_HOST.",
 )
 
 index_option = _together(
+    allow_host_option,
     click.option(
         "--index",
         required=True,

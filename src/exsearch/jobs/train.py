@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from exsearch.config import (
     first_difference,
@@ -27,6 +26,7 @@ from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions, tell_unanswered
 from exsearch.engines import check_engine, open_engine
 from exsearch.errors import ConfigError, MissingExtraError
+from exsearch.hosts import host_of, is_named
 from exsearch.jobs.provenance import (
     ENVIRONMENT_FILE,
     below,
@@ -91,7 +91,7 @@ def train(
     named = {f"{role} {path.name}": path for role, paths in files.items() for path in paths}
     hashes = {name: sha256_file(path) for name, path in named.items() if path.is_file()}
     settings: dict[str, Any] = {"recipe": to_plain(recipe), "data_sha256": hashes}
-    retriever = _named_retriever(recipe.retriever, base)
+    retriever = _named_retriever(recipe.retriever, base, hosts)
     if retriever:
         settings["index"] = retriever.identity()
     refuse_others_in_run(folder)
@@ -140,16 +140,12 @@ def _check_hosts(
         section, part = name.split(".")
         if not address or given.get(section, {}).get(part) == address:
             continue
-        try:
-            parts = urlsplit(address)
-            host = parts.hostname or address
-        except ValueError:
-            raise ConfigError(f"{file}: {name} is no address: {address!r}") from None
-        if address == index and not parts.netloc:
+        host = host_of(address)
+        if not host:
             continue  # a file or a socket of this machine
         sent = f", and the key in {key} where one is set" if key else ""
         asks = f"{file} sends questions to {host} ({name}){sent}"
-        if host.lower() not in (h.lower() for h in hosts) and not confirm(f"{asks}. Go on?"):
+        if not is_named(host, hosts) and not confirm(f"{asks}. Go on?"):
             raise ConfigError(f"{asks}: if you know that host, name it: --allow-host {host}")
 
 
@@ -220,12 +216,12 @@ def _data_files(data: DataConfig, base: Path) -> dict[str, list[Path]]:
     }
 
 
-def _named_retriever(config: RetrieverConfig, base: Path) -> Retriever | None:
+def _named_retriever(config: RetrieverConfig, base: Path, hosts: Sequence[str]) -> Retriever | None:
     """The retriever at the place that the recipe names."""
     if not config.index:
         return None
     place = config.index if is_address(config.index) else base / user_path(config.index)
-    return guarded(open_retriever(place, cache=config.cache), config.timeout)
+    return guarded(open_retriever(place, cache=config.cache, hosts=hosts), config.timeout)
 
 
 def _own_retriever(

@@ -25,6 +25,7 @@ from exsearch.errors import ConfigError, IndexDamagedError
 from exsearch.json_files import read_json
 from exsearch.records import Passage
 from exsearch.retrievers.base import Indexable, Retriever, RetrieverKind
+from exsearch.retrievers.nesting import opening, refuse_strange
 from exsearch.runs import read_steadily, refuse_other_content, verify_folder
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ RETRIEVERS = {
     "dense": "exsearch.retrievers.dense:DenseRetriever",
     "http": "exsearch.retrievers.http:HttpRetriever",
     "postgresql": "exsearch.retrievers.servers.postgres:PostgresRetriever",
+    "hybrid": "exsearch.retrievers.hybrid:HybridRetriever",
+    "rerank": "exsearch.retrievers.rerank:RerankRetriever",
 }
 DEFAULT_KIND = "bm25"
 FACTS_FILE = "retriever.json"  # in an index folder: its kind, and what the kind needs to know
@@ -42,23 +45,36 @@ REMEDY = "build it anew with `exsearch index`"
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
-def open_retriever(place: str | Path, *, cache: int = 100_000) -> Retriever:
+def open_retriever(
+    place: str | Path, *, cache: int = 100_000, hosts: Iterable[str] = ()
+) -> Retriever:
     """The retriever at a place, with a cache for repeated queries.
 
     Args:
         place: An index folder, or an address such as `http://localhost:8000`.
         cache: The number of searches that are remembered; 0 remembers none.
+        hosts: The hosts that a folder which combines places may have asked, by name; those in the
+            variable `EXSEARCH_ALLOW_HOST` may be asked, too.
 
     Raises:
         IndexDamagedError: no index is there, or a damaged one.
-        ConfigError: no such kind of retriever.
+        ConfigError: no such kind of retriever, or a folder names a host that the user did not.
     """
-    retriever = read_steadily(Path(place), lambda: retriever_kind(_kind_at(place)).open(str(place)))
+    if is_address(place):
+        refuse_strange(str(place))
+        retriever = _open(place)
+    else:
+        with opening(Path(place), hosts):
+            retriever = read_steadily(Path(place), lambda: _open(place))
     if not cache:
         return retriever
     from exsearch.retrievers.cached import CachedRetriever
 
     return CachedRetriever(retriever, cache)
+
+
+def _open(place: str | Path) -> Retriever:
+    return retriever_kind(_kind_at(place)).open(str(place))
 
 
 def build_index(

@@ -78,7 +78,7 @@ class Encoder:
         similarity, dimensions = loaded.similarity_fn_name, loaded.get_embedding_dimension()
         if similarity not in ("cosine", "dot"):
             raise ModelError(f"{model} compares by {similarity}; an encoder needs cosine or dot")
-        prompts = {"query": loaded.prompts["query"], "passage": _passage_prompt(loaded.prompts)}
+        prompts = {"query": loaded.prompts["query"], "passage": passage_prompt(loaded.prompts)}
         facts = {
             "files": hash_model(folder),
             "prompts": prompts,
@@ -135,7 +135,7 @@ class Encoder:
         return vectors
 
 
-def _passage_prompt(prompts: dict[str, str]) -> str:
+def passage_prompt(prompts: dict[str, str]) -> str:
     """What stands before a passage, under the first of the names in use that says something.
 
     sentence-transformers itself stops at `document`, which it sets to nothing where it is missing.

@@ -39,6 +39,8 @@ _FORBIDDEN = {
 }
 _IMPLEMENTATION = re.compile(r"_?(attn|experts)_implementation")
 _METHOD = re.compile(r"forward|get_\w+_features")
+_ACTIVATION = re.compile(r"\w*activation_(fn|function)")
+_ACTIVATION_CLASS = re.compile(r"torch\.nn\.modules\.(activation|linear)\.\w+")
 
 
 def find_model(name: str) -> Path:
@@ -179,7 +181,7 @@ def _check(folder: Path) -> None:
             raise ModelError(f"{file}: an adapter; merge it into its base and save that")
         if file.name == "modules.json":
             _check_modules(file)
-        elif file.name.endswith("config.json") and file.name not in _NO_MATTER:
+        elif "config" in file.name and file.name not in _NO_MATTER:
             wrong = next(_suspicious(read_json(file, ModelError)), None)
             if wrong:
                 raise ModelError(f"{file}: {wrong}, which exsearch does not follow")
@@ -211,7 +213,9 @@ def _suspicious(value: Any) -> Iterator[str]:
         kernel = _IMPLEMENTATION.fullmatch(name) and setting not in ("eager", "sdpa")
         types = setting.values() if name == "types" and isinstance(setting, dict) else ()  # routes
         stranger = any(not _MODULE.fullmatch(str(each)) for each in types)
-        if name in _FORBIDDEN or method or kernel or stranger:
+        code = _ACTIVATION.fullmatch(name) and "." in str(setting)  # a class, by its module
+        code = code and not _ACTIVATION_CLASS.fullmatch(str(setting))
+        if name in _FORBIDDEN or method or kernel or stranger or code:
             yield f"sets {name} to {json.dumps(setting):.80}"
         else:
             yield from _suspicious(setting)
