@@ -106,6 +106,8 @@ timeout_option = click.option(
     default=60.0,
     metavar="SECONDS",
     help="Seconds until a search counts as failed.",
+)
+
 allow_host_option = click.option(
     "--allow-host",
     multiple=True,
