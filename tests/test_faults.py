@@ -67,7 +67,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(given: Path) -> Iterator[Command]:
     """Runs a command, with a fault below `root`."""
-    with commands(given / "root", ["exsearch.retrievers.bm25", "exsearch.jobs.evaluate"]) as run:
+    with commands(
+        given / "root", ["exsearch.retrievers.bm25", "exsearch.jobs.evaluate", "ir_measures"]
+    ) as run:
         assert run("index", given / "corpus2.jsonl", "--out", given / "index").code == 0
         yield run
 
@@ -95,6 +97,17 @@ def evaluate(given: Path, version: int) -> list[object]:
     return ["evaluate", *asked(given), "--out", given / "root" / "test"]
 
 
+def retrieve(given: Path, version: int) -> list[object]:
+    place = ["--index", given / "index", "--chunk", 2, "--out", given / "root" / "found.jsonl"]
+    return ["retrieve", given / "questions.jsonl", *place]
+
+
+def evaluate_retrieval(given: Path, version: int) -> list[object]:
+    place = ["--index", given / "index", "--against", given / "index", "--chunk", 2]
+    questions = ["--questions", given / "questions.jsonl"]
+    return ["evaluate-retrieval", *questions, *place, "--out", given / "root" / "judged"]
+
+
 def train(given: Path, *settings: str) -> list[object]:
     sets = [word for setting in settings for word in ("--set", setting)]
     return ["train", given / "recipe.toml", "--out", given / "root" / "run", *sets]
@@ -112,7 +125,14 @@ def gem(given: Path, version: int) -> list[object]:
     return train(given, *settings, "e_step.chunk=1", "m_step.questions_per_step=1")
 
 
-MADE = {"index": index, "convert": convert, "rollout": rollout, "evaluate": evaluate}
+MADE = {
+    "index": index,
+    "convert": convert,
+    "rollout": rollout,
+    "evaluate": evaluate,
+    "retrieve": retrieve,
+    "evaluate_retrieval": evaluate_retrieval,
+}
 TRAINED = {"warm_up": warm_up, "gem": gem}
 REPLACED = {"index": "index", "convert": "nq"}  # the folder of which a version stands there before
 

@@ -19,7 +19,9 @@ from exsearch.engines.config import ModelConfig
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.evaluation.score import load_predictions, score_predictions
 from exsearch.jobs.evaluate import evaluate
+from exsearch.jobs.evaluate_retrieval import asked_of, evaluate_retrieval
 from exsearch.jobs.inputs import Asking
+from exsearch.jobs.retrieve import Place, retrieve
 from exsearch.jobs.rollout import rollout
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.models.settings import MODEL_FILE, model_settings
@@ -153,6 +155,30 @@ def test_an_evaluation_folder(asking: Asking, tmp_path: Path) -> None:
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == tree("Evaluation") & names | {".lock"}
     assert len(names) == 7
+
+
+def test_an_evaluation_of_retrieval(files: Path, tmp_path: Path) -> None:
+    place, out = Place(str(files / "index")), tmp_path / "out"
+    file, asked = asked_of(str(files / "questions.jsonl"))
+    summary = evaluate_retrieval(file, asked, place, out, against=place, ks=[5], bars=Bars(False))
+    shown = example("Figures of retrieval")
+    assert summary.keys() == shown.keys()
+    assert summary["ci95"].keys() == shown["ci95"].keys()
+    assert summary["against"].keys() == shown["against"].keys()
+    (name,) = shown["against"]["compared"]
+    compared = summary["against"]["compared"]
+    assert compared[name].keys() == shown["against"]["compared"][name].keys()
+    (row,) = read_jsonl(out / "retrieval.jsonl")
+    (shown,) = examples("Evaluation of retrieval")
+    assert row.keys() == shown.keys()
+    assert row["values"].keys() == shown["values"].keys() == compared.keys()
+    names = {p.name for p in out.iterdir()}
+    assert names == tree("Evaluation of retrieval") & names | {".lock"}
+    assert len(names) == 8
+    (line,), _ = retrieve({"q7": "Where was Ada Fenn born?"}, place, 1, bars=Bars(False))
+    (shown,) = examples("Retrieval")
+    assert json.loads(line).keys() == shown.keys()
+    assert json.loads(line)["passages"][0].keys() == shown["passages"][0].keys()
 
 
 def test_a_metric_that_says_nothing_about_some_questions(asking: Asking, tmp_path: Path) -> None:

@@ -95,6 +95,31 @@ def comparison_text(compared: Mapping[str, Mapping[str, Any]]) -> str:
     return table(rows)
 
 
+def retrieval_text(summary: Mapping[str, Any], questions: Mapping[str, str]) -> str:
+    """The figures of an evaluation of retrieval as tables, then the questions that flipped.
+
+    Args:
+        summary: What `jobs.evaluate_retrieval` gives.
+        questions: The texts of questions by id, as far as they are known.
+    """
+    rows = [("", "% [95 %]", "over")]
+    for name in summary["ci95"]:
+        count = summary.get(f"{name}_n", summary["n"])
+        rows.append((name, percent(summary, name), str(count)))
+    lines = [table(rows), f"{summary['searches']} searches in {summary['seconds']:.1f} s"]
+    if summary["failed"]:
+        lines.append(f"{summary['failed']} questions had a search that failed: counted as missed")
+    if against := summary.get("against"):
+        compared = against["compared"]
+        lines += ["\nagainst the other place, on the same questions\n", comparison_text(compared)]
+        name = next((n for n in compared if "gained" in compared[n]), "")
+        for mark, key in (("+", "gained"), ("-", "lost")) if name else ():
+            flipped = compared[name][key]
+            lines.append(f"\n{name} {key}: {len(flipped)}")
+            lines += [f"  {mark} {id_}  {questions.get(id_, '')}".rstrip() for id_ in flipped]
+    return "\n".join(lines)
+
+
 _STAGE_METRICS = ("em", "f1", "union_recall")
 
 
@@ -135,7 +160,9 @@ def folder_text(folder: Path) -> str:
     """
     shown = folder_object(folder)
     try:
-        return summary_text(shown) if "stages" not in shown else _stages_text(folder, shown)
+        if "stages" in shown:
+            return _stages_text(folder, shown)
+        return retrieval_text(shown, {}) if "searches" in shown else summary_text(shown)
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         file = folder / (SUMMARY_FILE if "stages" not in shown else METRICS_FILE)
         raise RunError(f"{file}: altered, it holds other figures ({error!r})") from error

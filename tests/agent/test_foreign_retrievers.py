@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import pytest
 from exsearch.agent.rollout import rollout
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import RetrieverError
+from exsearch.evaluation.evaluate import evaluate
 from exsearch.methods.rag import RagMethod
 from exsearch.records import Passage, Question, StopReason
 from exsearch.retrievers.cached import CachedRetriever
@@ -247,6 +250,72 @@ def test_an_identity_is_a_text_and_comes_in_time() -> None:
         with pytest.raises(RetrieverError, match=said):
             guarded(foreign, 0.05).identity()
     assert guarded(Foreign()).identity() == "foreign"
+
+
+class Flaky(Foreign):
+    """Finds a passage by the query itself, but a share of searches fails, whatever they are for."""
+
+    def __init__(self, share: float, seed: int):
+        super().__init__()
+        self.share, self.draw, self.failures = share, random.Random(seed), 0
+
+    def search(self, queries: Sequence[str], k: int) -> Any:
+        if any(self.draw.random() < self.share for _ in queries):
+            self.failures += 1
+            raise ConnectionResetError("gone for a moment")
+        return [[Passage(query, "", f"Of {query}.", 1.0)] for query in queries]
+
+
+def quoted(chat: str) -> str:
+    """An answer that is taken from the passage."""
+    found = re.search(r"Of (query \d+)\.", chat)
+    return f" {found[1] if found else ''}"
+
+
+MANY = [Question(str(n), f"query {n}", (f"query {n}",)) for n in range(300)]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_fails_now_and_then_costs_no_question(seed: int, tmp_path: Path) -> None:
+    undisturbed, flaky = Flaky(0, seed), Flaky(0.1, seed)
+    figures = []
+    for name, retriever in (("undisturbed", undisturbed), ("flaky", flaky)):
+        engine = ScriptedEngine(quoted)
+        found = evaluate(MANY, engine, retriever, tmp_path / name, method=RagMethod(passages=2))
+        figures.append({**found, "seconds": 0})
+    assert (undisturbed.failures, flaky.failures > 30) == (0, True)
+    assert figures[0] == figures[1]
+    traces = [
+        [dataclasses.replace(t, seconds=0) for t in read_trajectories(file)]
+        for name in ("undisturbed", "flaky")
+        for file in [tmp_path / name / "trajectories.jsonl"]
+    ]
+    assert traces[0] == traces[1]
+    assert (figures[1]["em"], figures[1]["stop_reasons"]) == (1, {"answered": 300})
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"), [(RetrieverError, 1), (ConnectionResetError, 4), (SystemExit, 1)]
+)
+def test_a_query_that_fails_alone_is_tried_again_but_not_without_end(error: Any, tries: int):
+    foreign = Foreign(raising(error("no luck")))
+    found = GuardedRetriever(foreign, 20).begin([(BAD, 2), ("fine", 2)])()
+    assert isinstance(found[0], RetrieverError) and "no luck" in str(found[0])
+    assert found[1] == GOOD
+    assert foreign.batches == [2, *[1] * tries, 1]
+
+
+def test_trying_again_ends_with_the_deadline() -> None:
+    tries = []
+
+    def slowly() -> Any:
+        tries.append(0)
+        RELEASED.wait(0.2)
+        raise ConnectionResetError("gone")
+
+    (found,) = GuardedRetriever(Foreign(slowly), 0.3).begin([(BAD, 2)])()
+    assert isinstance(found, RetrieverError) and "no reply within 0.3 s" in str(found)
+    assert len(tries) <= 4
 
 
 BLOCKED = """

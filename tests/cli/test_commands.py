@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
+from exsearch.cli import cli
 from exsearch.data import sample_path
 from exsearch.retrievers import open_retriever
 from exsearch.runs import new_folder
@@ -23,6 +24,8 @@ QUESTION = "To which hospital did the author of Peter Pan leave the income from 
 COMMANDS = [
     "index",
     "combine",
+    "retrieve",
+    "evaluate-retrieval",
     "ask",
     "rollout",
     "train",
@@ -30,6 +33,7 @@ COMMANDS = [
     "score",
     "data",
     "show",
+    "serve-retriever",
     "quickstart",
     "doctor",
 ]
@@ -114,6 +118,49 @@ def test_an_index_says_its_own_kind(run: Run, fails: Fails, tmp_path: Path):
     assert "expected an address" in run(*command[:2], "--to", "localhost", code=2).stderr
     ask = ["ask", QUESTION, "--engine", "scripted", "--model", "none.jsonl"]
     assert "no retriever 'redis'" in fails(*ask, "--index", "redis://localhost", code=2)
+
+
+def test_retrieve_prints_passages_or_writes_them(
+    run: Run, fails: Fails, index: Path, tmp_path: Path
+):
+    place = ("--index", index, "--k", 2)
+    file, out = tmp_path / "queries.txt", tmp_path / "found.run"
+    file.write_text("Who wrote the play about Peter Pan?\nthe longest river in Poland\n")
+    text = run("retrieve", file, *place).stdout
+    assert "1: Who wrote" in text and "s-0141  Peter Pan" in text and "s-0003  Vistula" in text
+    found = last_json(run("retrieve", file, *place, "--json"))
+    assert [r["passages"][0]["id"] for r in found["results"]] == ["s-0141", "s-0003"]
+    assert (found["queries"], found["passages"], found["failed"]) == (2, 4, 0)
+    said = run("retrieve", file, *place, "--form", "trec", "--out", out).stdout
+    assert said == f"4 passages for 2 queries are in {out}\n"
+    assert out.read_text().splitlines()[2].startswith("2 Q0 s-0003 1 ")
+    typed = CliRunner().invoke(cli, ["retrieve", "-", "--index", str(index)], input="Vistula\n")
+    assert "s-0003  Vistula" in typed.stdout
+    assert run("retrieve", "sample:dev", *place, "--limit", 1).stdout.startswith("dev-0001: ")
+    fetched = run("retrieve", *place, "--fetch", "s-0003", "--fetch", "none").stdout
+    assert fetched.startswith("s-0003  Vistula\n") and "none  no such passage" in fetched
+    values = last_json(run("retrieve", *place, "--fetch", "none", "--fetch", "s-0003", "--json"))
+    assert [p and p["title"] for p in values["passages"]] == [None, "Vistula"]
+    run("retrieve", *place, code=2)
+    run("retrieve", file, "--fetch", "s-0003", *place, code=2)
+    assert "no such query file" in fails("retrieve", tmp_path / "none", *place, code=3)
+    assert "begun with other settings" in fails("retrieve", file, *place, "--out", out, code=7)
+
+
+def test_evaluate_retrieval_says_what_flipped(run: Run, fails: Fails, index: Path, tmp_path: Path):
+    other, out = tmp_path / "other", tmp_path / "out"
+    run("index", sample_path("corpus"), "--out", other, "--option", "title_weight=0")
+    command = ["evaluate-retrieval", "--questions", "sample:dev", "--index", index, "--out", out]
+    text = run(*command, "--against", other).stdout
+    assert "all_support@5" in text and "against the other place" in text
+    summary = last_json(run(*command, "--against", other, "--json"))
+    gained = summary["against"]["compared"]["all_support@5"]["gained"]
+    assert gained
+    assert all(f"  + {id_}  " in text for id_ in gained)
+    assert "all_support@5 gained" in run("show", out).stdout
+    run(*command, "--trajectories", "t.jsonl", code=2)
+    run(*command[:1], *command[3:], code=2)
+    assert "--out" in fails(*command, code=7)
 
 
 def test_ask_gives_the_answer_then_the_evidence(run: Run, scripted: list[object]):

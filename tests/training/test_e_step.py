@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import random
 
 import numpy as np
 import pytest
@@ -286,6 +287,28 @@ class FailingRetriever:
         if any(map(self.fails, queries)):
             raise RetrieverError("the server is away")
         return self.inner.search(queries, k)
+
+
+def test_what_fails_now_and_then_changes_no_byte_of_the_data(
+    fluent_engine, world, world_retriever, tmp_path
+):
+    """One search in ten fails, and succeeds when it is tried again."""
+    draw, failures = random.Random(1), []
+
+    class Flaky:
+        def search(self, queries, k):
+            if any(draw.random() < 0.1 for _ in queries):
+                failures.append(queries)
+                raise ConnectionResetError("gone for a moment")
+            return world_retriever.search(queries, k)
+
+    questions = world.questions[:10]
+    files = [tmp_path / "undisturbed.jsonl", tmp_path / "flaky.jsonl"]
+    for file, retriever in zip(files, (world_retriever, Flaky()), strict=True):
+        facts = run_e_step(fluent_engine, retriever, questions, METHOD, file)
+        assert sum(f["failed"] for f in facts) == 0
+    assert len(failures) >= 3
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_too_many_failures_stop_the_run(fluent_engine, world, world_retriever, tmp_path):

@@ -15,6 +15,7 @@ from exsearch.cli.failures import Commands
 from exsearch.cli.files import data, index, show
 from exsearch.cli.machine import doctor, quickstart
 from exsearch.cli.output import hold_streams
+from exsearch.cli.searching import evaluate_retrieval, retrieve
 from exsearch.cli.serving import serve_retriever
 from exsearch.cli.training import evaluate, score, train
 
@@ -43,6 +44,8 @@ def cli() -> None:
 for command in (
     index,
     combine,
+    retrieve,
+    evaluate_retrieval,
     ask,
     rollout,
     train,

@@ -19,7 +19,7 @@ from exsearch.agent.rollout import count_failed, rollout
 from exsearch.engines.base import GREEDY, Engine, Sampling
 from exsearch.errors import DataError, EngineError
 from exsearch.evaluation.metrics import Judged, Metric, Rules, all_metrics, single_recalls
-from exsearch.evaluation.significance import mean_interval
+from exsearch.evaluation.significance import mean_figures
 from exsearch.methods.base import Method
 from exsearch.records import Question, Trajectory
 from exsearch.retrievers.base import Retriever
@@ -165,17 +165,11 @@ def summarise(
         (`mean_interval`); counts; and mean `steps`. A metric that says nothing about some
         questions has the number of the others as `<name>_n`.
     """
-    figures = {
-        metric.name: [float(r[metric.name]) for r in rows if r[metric.name] is not None]
-        for metric in metrics
-    }
-    intervals = {n: list(mean_interval(v, seed=seed)) for n, v in figures.items() if v}
+    figures = {metric.name: [row[metric.name] for row in rows] for metric in metrics}
     malformed = Counter(r["malformed"] for r in rows if r["malformed"])
     return {
         "n": len(rows),
-        **{name: _mean(values) for name, values in figures.items()},
-        **{f"{name}_n": len(v) for name, v in figures.items() if len(v) < len(rows)},
-        "ci95": intervals,
+        **mean_figures(figures, seed=seed),
         "steps": _mean([float(r["steps"]) for r in rows]),
         "passages_a_search": max(r["passages_a_search"] for r in rows) if rows else 0,
         "stop_reasons": dict(Counter(r["stop_reason"] for r in rows)),

@@ -201,6 +201,25 @@ def recall_by_answer(
     return 0.0
 
 
+def answer_recall(
+    passages: Sequence[Passage], answers: Sequence[str], k: int | None = None
+) -> float | None:
+    """`recall_by_answer`, or None for a question that it says nothing about.
+
+    That is one without an accepted answer, or one of yes or no: a passage that holds the word is no
+    evidence.
+
+    Args:
+        passages: The passages found, best first.
+        answers: The accepted answers, or none.
+        k: The number of passages that count, from the first on; None counts all.
+    """
+    if any(normalize(answer) in _CLOSED_ANSWERS for answer in answers):
+        return None
+    accepted = any(answer.strip() for answer in answers)
+    return recall_by_answer(passages, answers, k) if accepted else None
+
+
 def _accepted(answers: Sequence[str]) -> list[str]:
     """The answers that are not blank, as KILT keeps them."""
     answers = [answers] if isinstance(answers, str) else answers
@@ -248,10 +267,7 @@ def _union_recall(judged: Judged) -> float | None:
 
 
 def _union_answer_recall(judged: Judged) -> float | None:
-    """None for a question of yes or no: a passage that holds the word says nothing."""
-    if any(normalize(answer) in _CLOSED_ANSWERS for answer in judged.question.answers):
-        return None
-    return recall_by_answer(judged.passages or (), judged.question.answers)
+    return answer_recall(judged.passages or (), judged.question.answers)
 
 
 def _single_recall(judged: Judged) -> float | None:

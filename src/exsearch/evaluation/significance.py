@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,24 @@ def mean_interval(
         max(0.0, middle - half) if share > 0 else 0.0,
         min(1.0, middle + half) if share < 1 else 1.0,
     )
+
+
+def mean_figures(values: Mapping[str, Sequence[float | None]], *, seed: int = 0) -> dict[str, Any]:
+    """The mean of each figure by its name, with its 95 % interval in `ci95` (`mean_interval`).
+
+    A figure that some questions have no value of has the number of the others as `<name>_n`; one
+    that no question has a value of is None.
+
+    Args:
+        values: One value a question for each figure, by its name; None where it says nothing.
+        seed: Decides the resampling.
+    """
+    known = {name: [v for v in each if v is not None] for name, each in values.items()}
+    return {
+        **{name: sum(each) / len(each) if each else None for name, each in known.items()},
+        **{f"{name}_n": len(e) for name, e in known.items() if len(e) < len(values[name])},
+        "ci95": {name: list(mean_interval(e, seed=seed)) for name, e in known.items() if e},
+    }
 
 
 def paired_difference(

@@ -26,6 +26,7 @@ Found = list[Passage] | RetrieverError
 TIMEOUT = 60.0  # seconds
 _SILENT = 3  # deadlines missed in a row: it is not the query, so the others are not tried alone
 _MOST_THREADS = 32  # searches that never return are left behind, but not without end
+_TRIES = 4  # of a query that fails alone: what fails now and then is not to cost a question
 _MOST_SAID = 500  # characters of another's error message
 
 
@@ -45,7 +46,10 @@ class GuardedRetriever:
     """A retriever that can be relied on, in front of one that need not be; for one thread.
 
     Each search runs on a thread of its own, which the end of the process does not wait for. A batch
-    that fails is tried again by halves; one that does not return, query by query.
+    that fails is tried again by halves; one that does not return, query by query. A query that
+    fails alone is tried three times more within its deadline, unless what it raised is a
+    `RetrieverError`: that is the word of a retriever that has tried again itself, or knows that it
+    is of no use.
 
     Args:
         inner: The retriever that searches.
@@ -131,9 +135,19 @@ class GuardedRetriever:
         found: dict[int, Found] = {}
         for k in dict.fromkeys(k for _, k in looks):
             members = [n for n, look in enumerate(looks) if look[1] == k]
-            lists = self.inner.search([looks[n][0] for n in members], k)
+            lists = self._tried([looks[n][0] for n in members], k)
             found |= zip(members, checked(lists, len(members), k, self._name), strict=True)
         return [found[n] for n in range(len(looks))]
+
+    def _tried(self, queries: list[str], k: int) -> list[list[Passage]]:
+        for _ in range(_TRIES - 1 if len(queries) == 1 else 0):
+            try:
+                return self.inner.search(list(queries), k)
+            except RetrieverError:
+                raise
+            except Exception:
+                continue
+        return self.inner.search(queries, k)
 
     def _start(self, work: Callable[..., Result], *args: Any) -> Future[Result | RetrieverError]:
         """Begin a piece of the inner retriever's work on a thread; no error of it escapes."""
