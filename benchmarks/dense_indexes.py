@@ -36,6 +36,7 @@ from exsearch.retrievers.vectors import Vectors
 K, CANDIDATES, GOAL = 20, 80, 0.97
 DIMENSIONS = 384
 QUERIES = 500
+SPREAD, MOVED = 1.0, 1.0  # of a cluster, and from a vector to its query
 
 
 def synthetic(file: Path, rows: int, seed: int = 0) -> np.ndarray:
@@ -52,10 +53,10 @@ def synthetic(file: Path, rows: int, seed: int = 0) -> np.ndarray:
         for start in range(0, rows, 50_000):
             count = min(50_000, rows - start)
             near = centres[random.choice(clusters, count, p=share / share.sum())]
-            part = near + 0.6 * random.standard_normal((count, DIMENSIONS)) * spectrum
+            part = near + SPREAD * random.standard_normal((count, DIMENSIONS)) * spectrum
             out.write(_unit(part).tobytes())
             some = part[:: max(1, rows // QUERIES)]
-            queries.append(some + 0.3 * random.standard_normal(some.shape) * spectrum)
+            queries.append(some + MOVED * random.standard_normal(some.shape) * spectrum)
     return _unit(np.concatenate(queries))[:QUERIES]
 
 

@@ -167,6 +167,7 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path, tiny: Path):
         ({"dtype": "int8"}, "dtype='int8': expected float32 or float16"),
         ({"batch_size": -1}, "batch_size=-1: expected a whole number"),
         ({"effort": "much"}, "effort='much': expected a whole number"),
+        ({"effort": 3}, "effort=3: a setting of index=ivf"),
         ({"bacth_size": 1}, "did you mean batch_size"),
     ],
 )

@@ -62,3 +62,14 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path):
     write(tmp_path, np.zeros((4, 3), np.float32))
     with pytest.raises(ValueError, match="v is not 5 x 3 values of float32"):
         Vectors(tmp_path / "v", 5, 3, "float32", 1.0)
+
+
+def test_what_is_no_number_is_an_error_and_never_an_empty_list(tmp_path: Path):
+    matrix = np.random.default_rng(2).standard_normal((50, 8)).astype(np.float32)
+    for value in (np.nan, np.inf):
+        matrix[7, 3] = value
+        (tmp_path / "v").write_bytes(matrix.tobytes())
+        vectors = Vectors(tmp_path / "v", 50, 8, "float32", 3.0)
+        for k in (1, 50):
+            with pytest.raises(ValueError, match="no finite number"):
+                vectors.nearest(matrix[:1], k)

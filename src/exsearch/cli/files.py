@@ -39,7 +39,7 @@ Examples:
 @click.option(
     "--kind",
     metavar="KIND",
-    help="The kind of retriever in a folder: bm25, or one that a package adds. Default: bm25.",
+    help="The kind of a folder: bm25 (default), dense, or one that a package adds.",
 )
 @click.option(
     "--option",

@@ -83,6 +83,8 @@ def build_dense(
     for name, value in (("effort", effort), ("batch_size", batch_size)):
         if type(value) is not int or value < 0:
             raise ConfigError(f"{name}={value!r}: expected a whole number of 0 or more")
+    if effort and index != "ivf":
+        raise ConfigError(f"effort={effort}: a setting of index=ivf, not of index={index}")
     refuse_other_content(out, FACTS_FILE, "index")
     if Path(model).expanduser().is_dir():
         model = str(Path(model).expanduser().resolve())

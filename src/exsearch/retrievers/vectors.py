@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 _BLOCK = 16_384  # rows that are multiplied at once
+_NO_NUMBER = "the vectors hold what is no finite number"
 _SCORES = 16 << 20  # float32 scores that are held at once, 64 MB
 
 
@@ -48,6 +49,9 @@ class Vectors:
 
         Returns:
             The rows and their scores, for each query: two arrays of at most k.
+
+        Raises:
+            ValueError: a score is no finite number, because the file is damaged.
         """
         found = []
         for some, scores in self._products(queries):
@@ -69,6 +73,8 @@ class Vectors:
             part = slice(start, start + _BLOCK)
             # Not BLAS, which may round equal rows differently.
             scores[part] = (self.matrix[rows[part]].astype(np.float64) * wide).sum(axis=1)
+        if not np.isfinite(scores).all():
+            raise ValueError(_NO_NUMBER)
         best = np.lexsort((rows, -scores))[:k]
         return rows[best], scores[best]
 
@@ -76,6 +82,8 @@ class Vectors:
         """The rows that may be among the best k, whatever the rounding of their float32 scores."""
         if k >= len(scores):
             return np.arange(len(scores))
+        if not np.isfinite(scores).all():
+            raise ValueError(_NO_NUMBER)
         floor = np.partition(scores, len(scores) - k)[len(scores) - k]
         # The error of a float32 product of d values: at most d 2^-24 |a| |b|; of two, the double.
         unit = np.finfo(np.float32).eps / 2
