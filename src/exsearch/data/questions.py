@@ -54,9 +54,9 @@ def load_questions(path: Path | str, limit: int | None = None) -> list[Question]
         raise DataError('no question in it; expected lines of {"id", "question"}', file=path)
     for name, count in near.items():
         logger.warning(
-            "%s: %d questions without an answer have a field %r, which is not read; answers stand "
-            "under %s",
-            *(path, count, name, " or ".join(ANSWER_NAMES[:-1])),
+            "%s: a field %r, which is not read, stands in %d of the questions without an answer; "
+            "answers stand under %s",
+            *(path, name, count, " or ".join(ANSWER_NAMES[:-1])),
         )
     return questions
 

@@ -1,29 +1,16 @@
-"""A record is what flows between the stages: question, passage, step, call, trajectory.
+"""A trajectory is one way from a question to an answer: its steps, its calls and how it ended.
 
-All are frozen dataclasses that travel as JSON. What can be derived is a property, never a field.
-This module does not read files, call models, or import anything heavy.
+A weighted one also has its weight among the samples of its question. Both are made elsewhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from enum import StrEnum
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from exsearch.json_files import parse_json
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
-SCHEMA_VERSION = 2
-
-Record = TypeVar("Record")
-
-_CONTENTS = re.compile(r'"([^\n]*)"\n(.*)', re.DOTALL)
+from exsearch.records.question import Passage, Question, refuse_text
 
 
 class StopReason(StrEnum):
@@ -54,102 +41,6 @@ class CallKind(StrEnum):
     SELECT = "select"
     RECORD = "record"
     ANSWER = "answer"
-
-
-def refuse_text(name: str, value: object) -> None:
-    """Refuse one text where a list of texts is meant: it would be taken for its letters.
-
-    Args:
-        name: The name of what was given, for the message.
-        value: What was given.
-
-    Raises:
-        TypeError: it is one text.
-    """
-    if isinstance(value, str | bytes):
-        raise TypeError(f"{name} is one text, expected a list of texts: write [{value[:40]!r}]")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Passage:
-    """A piece of the corpus.
-
-    Attributes:
-        id: The passage's id, unique in its corpus.
-        title: The title; empty where there is none.
-        text: The text that is searched and shown.
-        score: The score by which a search found it, higher is better; None outside a search.
-    """
-
-    id: str
-    title: str
-    text: str
-    score: float | None = None
-
-    @property
-    def contents(self) -> str:
-        """Title and text in one, as public corpora and search servers have it."""
-        return f'"{self.title}"\n{self.text}'
-
-
-def split_contents(contents: str, title: str = "") -> tuple[str, str]:
-    """The title and the text of `contents`; a text that begins otherwise has no title.
-
-    Args:
-        contents: A title in quotes on a line of its own, then the text.
-        title: The title where it is known, which is then the only one that is looked for.
-    """
-    if title:
-        return title, contents.removeprefix(f'"{title}"\n')
-    found = _CONTENTS.fullmatch(contents)
-    return (found[1], found[2]) if found else ("", contents)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Hop:
-    """One sub-question of an annotated decomposition.
-
-    Attributes:
-        question: The sub-question; `#n` stands for the `answer_short` of hop n, from 1.
-        answer: The answer, which may be a sentence.
-        answer_short: The answer in a few words; None where `answer` is short itself.
-        support_id: The id of the passage that holds the answer; None where it is not known.
-    """
-
-    question: str
-    answer: str
-    answer_short: str | None = None
-    support_id: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Question:
-    """A question with its gold answers.
-
-    Attributes:
-        id: The question's id, unique in its file.
-        question: The text of the question.
-        answers: The accepted answers, the preferred one first; empty where they are not known.
-        supporting: The ids of the passages that hold what is needed; empty where not known.
-        decomposition: The annotated hops, in their order; empty where there are none.
-        dataset: The name of the data set; `nq` and `nq-open` mark single-hop questions.
-    """
-
-    id: str
-    question: str
-    answers: tuple[str, ...] = ()
-    supporting: tuple[str, ...] = ()
-    decomposition: tuple[Hop, ...] = ()
-    dataset: str | None = None
-
-    def __post_init__(self) -> None:
-        refuse_text("answers", self.answers)
-        refuse_text("supporting", self.supporting)
-
-    @property
-    def distinct_answers(self) -> tuple[str, ...]:
-        """The accepted answers with spare blanks and repeats dropped, in their order."""
-        return tuple(dict.fromkeys(" ".join(a.split()) for a in self.answers if a.strip()))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -424,60 +315,3 @@ def log_sum_exp(values: Sequence[float]) -> float:
     if peak == -math.inf:
         return -math.inf
     return peak + math.log(math.fsum(math.exp(v - peak) for v in values))
-
-
-@cache
-def _adapter(record_type: type[Any]) -> TypeAdapter[Any]:
-    from pydantic import ConfigDict, TypeAdapter  # 80 ms that `exsearch --help` need not pay
-
-    for kind in (Passage, Call, Trajectory, WeightedTrajectory):
-        # -inf is a legal score and must survive JSON, which has no number for it.
-        kind.__pydantic_config__ = ConfigDict(ser_json_inf_nan="strings", extra="ignore")  # pyright: ignore[reportAttributeAccessIssue]
-    return TypeAdapter(record_type)
-
-
-def to_json(record: Any) -> str:
-    """One line of JSON for a record, with its schema version."""
-    record_type = cast("type[Any]", type(record))
-    fields = _adapter(record_type).dump_json(record).decode()
-    return f'{{"schema_version":{SCHEMA_VERSION},{fields[1:]}'
-
-
-def from_json(record_type: type[Record], line: str | bytes) -> Record:
-    """The record in one line of JSON, also of an older schema version.
-
-    Args:
-        record_type: The class of the record.
-        line: The JSON, as `to_json` wrote it.
-
-    Raises:
-        ValueError: not JSON, a missing or mistyped field, or a schema version newer than this one.
-    """
-    value: Any = parse_json(line)
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object, got {type(value).__name__}")
-    fields = cast("dict[str, Any]", value)
-    version = fields.pop("schema_version", 0)
-    if not isinstance(version, int):
-        raise ValueError(f"schema version {version!r} is not a number")
-    if version > SCHEMA_VERSION:
-        raise ValueError(
-            f"schema version {version} is newer than {SCHEMA_VERSION}: update exsearch"
-        )
-    if version == 0:
-        _evidence_from_version_0(fields.get("trajectory", fields))
-    return _adapter(record_type).validate_python(fields)
-
-
-def _evidence_from_version_0(trajectory: Any) -> None:
-    """Version 0 kept a step's evidence as plain text, without the passages that it came from."""
-    match trajectory:
-        case {"steps": [*steps]}:
-            for step in steps:
-                match step:
-                    case {"evidence": str(text)}:
-                        step["evidence"] = {"text": text, "passage_ids": []}
-                    case _:
-                        pass
-        case _:
-            pass
