@@ -148,17 +148,45 @@ def reranking() -> Any:
 
 _model: tempfile.TemporaryDirectory[str] | None = None
 
+
+def filled(where: Callable[[Path], str], address: Callable[[int], str]) -> Place:
+    """A collection at a server of the tests that `build_index` fills."""
+
+    def build(passages: Iterable[Passage], folder: Path) -> None:
+        build_index(passages, where(folder), progress=False)
+
+    @contextmanager
+    def make(passages: Iterable[Passage], folder: Path) -> Iterator[str]:
+        build(passages, folder)
+        yield where(folder)
+
+    return Place(make, build, where, folder=False, address=address)
+
+
 PLACES: dict[str, Place] = {
     "bm25": built("bm25"),
     "http": Place(served, folder=False, address=lambda p: f"http://127.0.0.1:{p}?timeout=2"),
     "dense": dense(),
     "dense, ivf": dataclasses.replace(dense(index="ivf", dtype="float16"), build=None),
-    "postgresql": Place(
-        search_servers.filled_postgres,
-        search_servers.fill_postgres,
+    "elasticsearch": filled(
+        search_servers.elasticsearch_index,
+        lambda port: f"elasticsearch://127.0.0.1:{port}/docs?timeout=2&retries=1",
+    ),
+    "opensearch": filled(
+        search_servers.opensearch_index,
+        lambda port: f"opensearch://127.0.0.1:{port}/docs?timeout=2&retries=1",
+    ),
+    "milvus": filled(
+        search_servers.milvus_collection,
+        lambda port: f"milvus://127.0.0.1:{port}/docs?timeout=2",
+    ),
+    "postgresql": filled(
         search_servers.postgres_table,
-        folder=False,
-        address=lambda port: f"postgresql://me@127.0.0.1:{port}/db?table=docs&timeout=2&retries=1",
+        lambda port: f"postgresql://me@127.0.0.1:{port}/db?table=docs&timeout=2&retries=1",
+    ),
+    "qdrant": filled(
+        search_servers.qdrant_collection,
+        lambda port: f"qdrant://127.0.0.1:{port}/docs?timeout=2&retries=1",
     ),
     "hybrid of two bm25": combined(),
     "rerank by a cross-encoder": combined(reranking=reranking),

@@ -1,20 +1,22 @@
-"""Search servers for tests: real ones, started once for all tests and stopped when they end."""
+"""Search servers for tests, started once for all of them and stopped when they end.
+
+Postgres and milvus-lite are real; the others are small servers that check what they are asked.
+"""
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from exsearch.records import Passage
-from exsearch.retrievers import build_index
-
-_POSTGRES = "EXSEARCH_TEST_POSTGRES"  # so that a process which a test starts finds it
+# So that a process which a test starts finds them.
+_POSTGRES = "EXSEARCH_TEST_POSTGRES"
+_MILVUS = "EXSEARCH_TEST_MILVUS"
+_QDRANT = "EXSEARCH_TEST_QDRANT"
 
 
 def postgres() -> str:
@@ -32,17 +34,57 @@ def postgres() -> str:
 
 def postgres_table(folder: Path) -> str:
     """The address of a table of a folder's own."""
-    name = hashlib.blake2b(str(folder).encode(), digest_size=8).hexdigest()
-    return f"{postgres()}&table=t_{name}"
+    return f"{postgres()}&table={_name(folder)}"
 
 
-def fill_postgres(passages: Iterable[Passage], folder: Path, **settings: Any) -> None:
-    """Fill a folder's own table."""
-    build_index(passages, postgres_table(folder), settings=settings, progress=False)
+def milvus() -> str:
+    """The address of a milvus-lite, which speaks Milvus's protocol, without a collection."""
+    if _MILVUS not in os.environ:
+        from milvus_lite.adapter.grpc.server import start_server_in_thread
+
+        folder = tempfile.mkdtemp(prefix="exsearch-milvus-")
+        server, database, port = start_server_in_thread(str(Path(folder) / "data.db"))
+        atexit.register(lambda: (server.stop(0), database.close(), shutil.rmtree(folder)))
+        os.environ[_MILVUS] = f"milvus://127.0.0.1:{port}"
+    return os.environ[_MILVUS]
 
 
-@contextmanager
-def filled_postgres(passages: Iterable[Passage], folder: Path) -> Iterator[str]:
-    """The address of a folder's own table, filled."""
-    fill_postgres(passages, folder)
-    yield postgres_table(folder)
+def milvus_collection(folder: Path) -> str:
+    """The address of a collection of a folder's own."""
+    return f"{milvus()}/{_name(folder)}"
+
+
+def elasticsearch_index(folder: Path) -> str:
+    """The address of an index of a folder's own at a server that checks what it is asked."""
+    return f"elasticsearch://127.0.0.1:{_elastic('Elasticsearch')}/{_name(folder)}"
+
+
+def opensearch_index(folder: Path) -> str:
+    """The same, at a server without the mark of Elasticsearch."""
+    return f"opensearch://127.0.0.1:{_elastic('')}/{_name(folder)}"
+
+
+def _elastic(product: str) -> str:
+    variable = f"EXSEARCH_TEST_ELASTIC_{product}"
+    if variable not in os.environ:
+        from elastic_server import ElasticServer
+
+        server = ElasticServer(product or None)
+        atexit.register(server.close)
+        os.environ[variable] = str(server.port)
+    return os.environ[variable]
+
+
+def qdrant_collection(folder: Path) -> str:
+    """The address of a collection of a folder's own at a server that checks what it is asked."""
+    if _QDRANT not in os.environ:
+        from qdrant_server import QdrantServer
+
+        server = QdrantServer()
+        atexit.register(server.close)
+        os.environ[_QDRANT] = f"qdrant://127.0.0.1:{server.port}"
+    return f"{os.environ[_QDRANT]}/{_name(folder)}"
+
+
+def _name(folder: Path) -> str:
+    return "t_" + hashlib.blake2b(str(folder).encode(), digest_size=8).hexdigest()

@@ -64,11 +64,19 @@ HEAVY = (
 )
 # Only these may need the packages of an extra for a kind of retriever.
 EXTRAS = {
+    "exsearch.retrievers.servers.elasticsearch",
+    "exsearch.retrievers.servers.milvus",
+    "exsearch.retrievers.servers.opensearch",
+    "exsearch.retrievers.servers.postgres",
+    "exsearch.retrievers.servers.qdrant",
     "exsearch.retrievers.serving.app",
     "exsearch.retrievers.serving.metrics",
     "exsearch.retrievers.serving.worker",
 }
-OPTIONAL = ("fastapi", "prometheus_client", "uvicorn")
+OPTIONAL = (
+    *("fastapi", "prometheus_client", "uvicorn"),
+    *("elasticsearch", "opensearchpy", "psycopg", "pymilvus", "qdrant_client"),
+)
 
 
 def module_name(file):

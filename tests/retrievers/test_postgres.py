@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,48 +72,6 @@ def test_a_language_that_there_is_not(place: str):
         open_retriever(place)
 
 
-def broken_off(count: int) -> Iterator[Passage]:
-    """A corpus that ends in an error after so many passages."""
-    for number in range(count):
-        yield Passage(f"p{number:04}", "", f"number {number}")
-    raise KeyboardInterrupt
-
-
-def test_a_fill_goes_on_where_it_ended_and_is_seen_whole_only(place: str):
-    with pytest.raises(KeyboardInterrupt):
-        fill(place, broken_off(1200))
-    with pytest.raises(IndexDamagedError, match="in part only; run `exsearch index` again"):
-        open_retriever(place)
-    before = run(place, "SELECT id, xmin FROM {T} ORDER BY id")
-    assert len(before) == 1000  # whole batches
-    corpus = [Passage(f"p{number:04}", "", f"number {number}") for number in range(1300)]
-    assert fill(place, corpus) == 1300
-    assert run(place, "SELECT id, xmin FROM {T} ORDER BY id")[:1000] == before  # not sent again
-    assert ask(place, "1234") == ["p1234"]
-    assert fill(place, corpus) == 1300
-    assert run(place, "SELECT id, xmin FROM {T} ORDER BY id")[:1000] == before
-
-
-def test_what_stands_there_is_left_as_it_is(place: str):
-    fill(place)
-    other = [*ANTS[:2], Passage("c", "Wasps", "Wasps sting.")]
-    for passages in (other, ANTS[:2], [*ANTS, Passage("d", "", "Beetles.")], ANTS[::-1]):
-        with pytest.raises(ConfigError, match="another corpus stands there; name another"):
-            fill(place, passages)
-    assert ask(place, "wasps that build") == ["c"]
-
-
-def test_a_corpus_that_was_begun_is_not_mixed_with_another(place: str):
-    with pytest.raises(KeyboardInterrupt):
-        fill(place, broken_off(1000))
-    with pytest.raises(DataError, match="'p0000' stands there with another text"):
-        fill(place, [Passage("p0000", "", "zero")])
-    with pytest.raises(DataError, match="3 passages were read and 503 stand there"):
-        fill(place)
-    with pytest.raises(IndexDamagedError, match="in part only"):
-        open_retriever(place)
-
-
 def test_a_table_of_another_is_not_touched(place: str):
     run(place, "CREATE TABLE {T} (id text)")
     with pytest.raises(ConfigError, match="something else stands there, which is left as it is"):
@@ -127,16 +84,7 @@ def test_a_table_of_another_is_not_touched(place: str):
     assert run(place, "SELECT count(*) FROM {T}") == [(0,)]
 
 
-def test_passages_that_can_not_be_kept(place: str):
-    for passages, message in (
-        ([], "the corpus is empty"),
-        ([*ANTS, ANTS[0]], "the id 'a' comes twice"),
-        ([Passage("n", "", "nul \0 in it")], "'n' can't be kept there: NUL"),
-    ):
-        with pytest.raises(DataError, match=message):
-            fill(place, passages)
-        with pytest.raises(IndexDamagedError, match="nothing stands there"):
-            open_retriever(place)
+def test_an_id_that_comes_twice_far_apart(place: str):
     many = [Passage(str(number), "", "text") for number in range(600)]
     with pytest.raises(DataError, match="601 passages were read and 600 stand there"):
         fill(place, [*many, many[0]])
@@ -202,16 +150,10 @@ def test_a_table_name_is_one(name: str):
         open_retriever(f"{postgres()}&table={name}")
 
 
-def test_a_password_is_neither_taken_nor_told(monkeypatch: pytest.MonkeyPatch):
-    for place in ("postgresql://me:pa55@h/d?table=t", "postgresql://h/d?table=t&password=pa55"):
-        for act in (open_retriever, fill):
-            with pytest.raises(ConfigError, match="leave it out and set PGPASSWORD") as error:
-                act(place)
-            assert "pa55" not in str(error.value)
-    monkeypatch.setenv("PGPASSWORD", "pa55")
-    with pytest.raises(RetrieverError, match=r"postgresql at 127.0.0.1:9, t: ") as failed:
-        open_retriever("postgresql://me@127.0.0.1:9/d?table=t&timeout=2")
-    assert "pa55" not in str(failed.value)
+def test_a_password_among_the_options_is_not_taken():
+    with pytest.raises(ConfigError, match="leave it out and set PGPASSWORD") as error:
+        open_retriever("postgresql://h/d?table=t&password=pa55")
+    assert "pa55" not in str(error.value)
 
 
 def test_addresses_that_can_not_be_meant():

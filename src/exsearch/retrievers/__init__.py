@@ -34,7 +34,11 @@ RETRIEVERS = {
     "bm25": "exsearch.retrievers.bm25:Bm25Retriever",
     "dense": "exsearch.retrievers.dense:DenseRetriever",
     "http": "exsearch.retrievers.http:HttpRetriever",
+    "elasticsearch": "exsearch.retrievers.servers.elasticsearch:ElasticsearchRetriever",
+    "milvus": "exsearch.retrievers.servers.milvus:MilvusRetriever",
+    "opensearch": "exsearch.retrievers.servers.opensearch:OpenSearchRetriever",
     "postgresql": "exsearch.retrievers.servers.postgres:PostgresRetriever",
+    "qdrant": "exsearch.retrievers.servers.qdrant:QdrantRetriever",
     "hybrid": "exsearch.retrievers.hybrid:HybridRetriever",
     "rerank": "exsearch.retrievers.rerank:RerankRetriever",
 }

@@ -7,6 +7,7 @@ into recipes. Keys and passwords come from environment variables.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 import re
@@ -17,9 +18,18 @@ from urllib.parse import parse_qsl, urlsplit
 from exsearch.errors import ConfigError
 from exsearch.http_client import RETRIES
 
+logger = logging.getLogger(__name__)
+
 # The environment variable with the key or password for each kind of server.
-SECRETS = {"postgresql": "PGPASSWORD"}
+SECRETS = {
+    "elasticsearch": "ELASTICSEARCH_API_KEY",
+    "milvus": "MILVUS_API_KEY",
+    "opensearch": "OPENSEARCH_PASSWORD",
+    "postgresql": "PGPASSWORD",
+    "qdrant": "QDRANT_API_KEY",
+}
 TIMEOUT = 30.0  # seconds
+_LOCAL = ("localhost", "127.0.0.1", "[::1]", "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Address:
         try:
             parts = urlsplit(text)
             _ = parts.port
-            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+            pairs = parse_qsl(parts.query, keep_blank_values=True)
         except ValueError as error:  # not shown: it may hold a password
             fault = type(error).__name__
             raise ConfigError(f"this can't be read as the address of a server ({fault})") from None
@@ -114,6 +124,22 @@ class Address:
         whole = self._number("retries", RETRIES, expected, lambda v: v >= 0 and v == int(v))
         return int(whole)
 
+    def secret(self) -> str:
+        """The key or password for the server, from its environment variable; empty without one.
+
+        Raises:
+            ConfigError: it has signs that no key has.
+        """
+        variable = SECRETS[self.kind]
+        value = os.environ.get(variable, "").strip()
+        if not (value.isascii() and value.isprintable()):
+            raise ConfigError(f"the value of {variable} has signs that no key has; set it anew")
+        if value:
+            plain = self.transport != "https" and self.host.rpartition(":")[0] not in _LOCAL
+            how = f" unencrypted; use {self.kind}+https" if plain else ""
+            logger.warning("%s gets the key in %s%s", self, variable, how)
+        return value
+
     def _number(
         self, name: str, default: float, expected: str, right: Callable[[float], bool]
     ) -> float:
@@ -130,16 +156,3 @@ class Address:
 def secret_name(address: str) -> str:
     """The environment variable whose value goes to the server at an address; empty for none."""
     return SECRETS.get(address.partition(":")[0].partition("+")[0].lower(), "")
-
-
-def secret(kind: str) -> str:
-    """The key or password for a kind of server, from its environment variable; empty without one.
-
-    Raises:
-        ConfigError: it has signs that no key has.
-    """
-    variable = SECRETS[kind]
-    value = os.environ.get(variable, "").strip()
-    if not (value.isascii() and value.isprintable()):
-        raise ConfigError(f"the value of {variable} has signs that no key has; set it anew")
-    return value

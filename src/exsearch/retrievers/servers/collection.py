@@ -13,7 +13,8 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple, ParamSpec, Self, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, ParamSpec, Self, TypeVar
 
 from exsearch.errors import IndexDamagedError, RetrieverError
 from exsearch.http_client import BACKOFF
@@ -21,9 +22,14 @@ from exsearch.json_files import check_shape, parse_json
 from exsearch.records import Passage
 from exsearch.retrievers.servers.address import Address
 
+if TYPE_CHECKING:
+    from exsearch.retrievers.encoder import Encoder
+
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
+BUSY = (429, 502, 503, 504)  # HTTP: too much to do, or no server behind the gate
+MOST_ID = 512  # bytes: what every server takes as a key
 _VERSION = 1
 _MOST_SAID = 300  # characters of a server's message
 
@@ -100,6 +106,8 @@ class Collection(ABC):
         name: The name of the collection.
 
     Attributes:
+        address: Where the server is.
+        name: The name of the collection.
         failures: What the client raises where the server fails.
         most: The most passages that one search gives.
         secrets: What no message may repeat.
@@ -140,7 +148,7 @@ class Collection(ABC):
         """The `content_hash` of each of these passages that it holds, by id."""
 
     @abstractmethod
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[Row], settings: dict[str, Any]) -> None:
         """Write passages whose ids are new; also those that an attempt before has written."""
 
     @abstractmethod
@@ -157,11 +165,37 @@ class Collection(ABC):
 
     def refuse(self, row: Row) -> str:
         """Why the server can't keep a passage; empty where it can."""
+        if len(row.id.encode()) > MOST_ID:
+            return f"its id has more than {MOST_ID} bytes"
         return "NUL stands in it" if "\0" in row.id + row.title + row.text else ""
 
-    def manner(self) -> dict[str, Any]:
-        """The settings of the search that the address names, which belong to the identity."""
-        return {}
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """The encoder that the address names; None without one: then words are compared.
+
+        Raises:
+            ModelError, MissingExtraError: it can't be loaded.
+        """
+        name = self.address.options.get("encoder")
+        if not name:
+            return None
+        from exsearch.retrievers.encoder import Encoder
+
+        return Encoder.open(name)
+
+    @property
+    def encoded(self) -> str:
+        """The identity of the encoder; empty without one."""
+        return self.encoder.identity if self.encoder else ""
+
+    def vectors(self, rows: Sequence[Row]) -> list[list[float]]:
+        """The vectors of passages; empty ones without an encoder."""
+        if self.encoder is None:
+            return [[] for _ in rows]
+        from exsearch.retrievers.encoder import passage_text
+
+        texts = [passage_text(Passage(row.id, row.title, row.text)) for row in rows]
+        return self.encoder.passages(texts).tolist()
 
     def asked(
         self, work: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
@@ -204,6 +238,9 @@ class Collection(ABC):
             raise IndexDamagedError(message) from None
         if not facts.sha256:
             raise IndexDamagedError(f"{self}: filled in part only; run `exsearch index` again")
+        if self.encoder and facts.settings.get("encoder") != self.encoded:
+            message = f"{self}: it was filled without this encoder"
+            raise IndexDamagedError(f"{message}; name the one that it was filled with, or none")
         count = self.asked(self.count)
         if count != facts.passages:
             message = f"{self}: it holds {count} passages where {facts.passages} were filled in"

@@ -30,7 +30,7 @@ def fill(
     Args:
         collection: The collection to fill.
         passages: The corpus; it is read once.
-        settings: What the collection is made with.
+        settings: What the collection is made with, beside the encoder that the address names.
         progress: Whether a terminal shows a progress bar.
 
     Raises:
@@ -38,6 +38,7 @@ def fill(
         ConfigError: something else stands there.
         RetrieverError: the server failed.
     """
+    settings = settings | {"encoder": collection.encoded}
     passages = passages if isinstance(passages, Indexable) else Indexable(passages)
     begun = _begun(collection, settings)
     digest, count = hashlib.sha256(), 0
@@ -50,7 +51,7 @@ def fill(
             digest.update("".join(row.hash for row in rows.values()).encode())
             count += len(rows)
             if not begun.sha256:
-                collection.asked(_store, collection, rows)
+                collection.asked(_store, collection, rows, settings)
             bar.update(len(rows))
     if begun is None or not count:
         raise DataError("the corpus is empty: no passage to index")
@@ -108,7 +109,7 @@ def _check(collection: Collection, rows: dict[str, Row]) -> None:
             raise DataError(f"the passage {row.id!r:.99} can't be kept there: {reason}")
 
 
-def _store(collection: Collection, rows: dict[str, Row]) -> None:
+def _store(collection: Collection, rows: dict[str, Row], settings: dict[str, Any]) -> None:
     """Write what does not stand there yet; it may be done again after it failed."""
     there = collection.hashes(list(rows))
     for id_, hash_ in there.items():
@@ -118,4 +119,4 @@ def _store(collection: Collection, rows: dict[str, Row]) -> None:
                 "id comes twice, or another corpus was begun there: then name another place"
             )
     if new := [row for id_, row in rows.items() if id_ not in there]:
-        collection.write(new)
+        collection.write(new, settings)

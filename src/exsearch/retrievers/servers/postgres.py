@@ -140,7 +140,7 @@ class PostgresTable(Collection):
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         return dict(self._run("SELECT id, hash FROM {table} WHERE id = ANY(%s)", list(ids)))
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[Row], settings: dict[str, Any]) -> None:
         copy = sql.SQL("COPY {table} (id, title, body, hash) FROM STDIN").format(table=self._table)
         with self._connection() as connection, connection.cursor().copy(copy) as lines:
             for row in rows:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from exsearch.errors import RetrieverError
 from exsearch.records import Passage, refuse_text
-from exsearch.retrievers.servers.collection import Collection, Row, content_hash
+from exsearch.retrievers.servers.collection import MOST_ID, Collection, Row, content_hash
 
 QUERY_WORDS = 512  # servers refuse a query of more clauses than they are set for
 _QUERY_SIGNS = 10_000  # for text without blanks
@@ -32,7 +32,9 @@ class ServerRetriever:
     def __init__(self, collection: Collection):
         self._collection = collection
         self._facts = collection.facts()
-        settings = json.dumps(self._facts.settings | collection.manner(), sort_keys=True)
+        # Of the encoder only where it is used: words are found alike with or without vectors there.
+        settings = self._facts.settings | {"encoder": collection.encoded}
+        settings = json.dumps(settings, sort_keys=True)
         self._identity = f"{collection.address.kind} sha256:{self._facts.sha256} {settings}"
 
     def __len__(self) -> int:
@@ -105,5 +107,7 @@ def _plain(query: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text can be an id that was kept: neither NUL nor half a surrogate pair is in it."""
-    return "\0" not in text and text.encode(errors="ignore").decode() == text
+    """Whether a text can be an id that was kept."""
+    return (
+        len(text) <= MOST_ID and "\0" not in text and text.encode(errors="ignore").decode() == text
+    )
