@@ -170,6 +170,12 @@ def test_popqa(tmp_path: Path):
     assert written["type"] == "occupation"
 
 
+def test_a_lone_surrogate_can_be_written(tmp_path: Path):
+    content = POPQA.replace("builder", "\\ud800")
+    questions, _ = converted("popqa", text(tmp_path / "test.tsv", content))
+    assert questions[0].answers == ("\ufffd", "maker")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

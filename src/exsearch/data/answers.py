@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from exsearch.data.json_lines import Fields
+from exsearch.data.json_lines import Fields, clean
 
 # Ours; FlashRAG's; PopQA's; most benchmarks'; KILT's. The first that holds an answer counts.
 ANSWER_NAMES = ("answers", "golden_answers", "possible_answers", "answer", "output")
@@ -71,7 +71,7 @@ def list_in_text(text: str) -> list[str] | None:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return value
+            return [clean(item) for item in value]
     return None
 
 

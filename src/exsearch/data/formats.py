@@ -27,7 +27,7 @@ from exsearch.data.benchmarks import (
 )
 from exsearch.data.corpus import read_corpus
 from exsearch.data.json_array import read_array
-from exsearch.data.json_lines import Fields, read_objects
+from exsearch.data.json_lines import Fields, clean, read_objects
 from exsearch.data.sources import plain_name
 from exsearch.data.tables import TABLES, read_parquet, read_rows
 from exsearch.errors import ConfigError, DataError
@@ -279,7 +279,7 @@ class _Writer:
             if not self._lacking.isdisjoint(question.get("supporting", ())):
                 del question["supporting"]
                 self._notes[NO_GOLD] += 1
-            lines.write(json.dumps(question, ensure_ascii=False) + "\n")
+            lines.write(clean(json.dumps(question, ensure_ascii=False)) + "\n")
             for passage in converted.passages:
                 if passage.id not in self._ids:
                     self._ids.add(passage.id)
