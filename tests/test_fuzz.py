@@ -308,7 +308,7 @@ READERS: dict[str, Reader] = {
         read_chunks,
     ),
 }  # fmt: skip
-INDEX_FILES = ("retriever.json", MANIFEST, "passages.jsonl", "bm25s/vocab.index.json")
+INDEX_FILES = ("retriever.json", MANIFEST, "passages.jsonl", "postings.npy", "words.npy")
 
 ODD = [
     b"null", b"true", b"-1", b"0", b"1.5", b"1e999", b"NaN", b"-Infinity", b"9" * 400, b"9" * 5000,

@@ -163,6 +163,25 @@ def test_evaluate_retrieval_says_what_flipped(run: Run, fails: Fails, index: Pat
     assert "--out" in fails(*command, code=7)
 
 
+def test_an_index_is_changed_in_place(run: Run, fails: Fails, tmp_path: Path):
+    index, corpus, ids = tmp_path / "index", tmp_path / "c.jsonl", tmp_path / "ids.txt"
+    corpus.write_text('{"id": "x", "text": "The X-43A flew."}')
+    run("index", sample_path("corpus"), "--out", index)
+    assert last_json(run("index", corpus, "--add", "--out", index, "--json"))["passages"] == 299
+    assert open_retriever(index).search(["X-43A"], 1)[0][0].id == "x"
+    assert 'the id "x" comes twice' in fails("index", corpus, "--add", "--out", index, code=3)
+    ids.write_text("\ufeffs-0001\n\nx\n")
+    assert last_json(run("index", "--remove", ids, "--out", index, "--json"))["passages"] == 297
+    assert 'no passage "s-0001"' in fails("index", "--remove", ids, "--out", index, code=3)
+    ids.write_bytes(b"\xff")
+    assert "no passage" in fails("index", "--remove", ids, "--out", index, code=3)
+    for given in ([], [corpus, "--remove", ids], [corpus, "--add", "--option", "k1=1"]):
+        assert "Error" in run("index", *given, "--out", index, code=2).stderr
+    assert "known are" in fails(
+        "index", corpus, "--out", tmp_path / "other", "--option", "language=zz", code=2
+    )
+
+
 def test_ask_gives_the_answer_then_the_evidence(run: Run, scripted: list[object]):
     answer, evidence = run("ask", QUESTION, *scripted).stdout.splitlines()
     assert answer == "Great Ormond Street"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -16,6 +16,9 @@ INDEX_EXAMPLES = """\b
 Examples:
   exsearch index corpus.jsonl.gz --out index
   exsearch index notes/ manual.md --out index
+  exsearch index de.jsonl --out index --option language=german
+  exsearch index new.jsonl --add --out index
+  exsearch index --remove old-ids.txt --out index
 """
 
 CONVERT_EXAMPLES = """\b
@@ -33,8 +36,15 @@ Examples:
 
 
 @click.command(epilog=INDEX_EXAMPLES)
-@click.argument("corpus", nargs=-1, required=True, type=PATH, metavar="CORPUS...")
+@click.argument("corpus", nargs=-1, type=PATH, metavar="[CORPUS...]")
 @click.option("--out", type=PATH, metavar="INDEX", help="Folder to write.")
+@click.option("--add", is_flag=True, help="Add the corpus to the index that stands there.")
+@click.option(
+    "--remove",
+    type=click.File("r", "utf-8-sig", "replace"),
+    metavar="IDS",
+    help="A file of ids, one a line: remove these passages from the index that stands there.",
+)
 @click.option("--to", "address", metavar="URL", help="A search server to fill instead.")
 @click.option(
     "--kind",
@@ -52,31 +62,45 @@ Examples:
 def index(
     corpus: tuple[Path, ...],
     out: Path | None,
+    add: bool,
+    remove: TextIO | None,
     address: str | None,
     kind: str | None,
     settings: tuple[str, ...],
     as_json: bool,
     bars: Bars,
 ) -> None:
-    """Index a corpus for searching.
+    """Index a corpus for searching, or change an index.
 
     A corpus is .jsonl, .csv or .tsv files of {"id", "title", "text"}, also as .gz, .bz2 or .zst,
     .parquet files of these columns, or folders of .txt, .md, .markdown, .rst, .html and .pdf files.
     """
     from exsearch.config import set_value
     from exsearch.data.corpus import read_corpus
-    from exsearch.retrievers import build_index, is_address
+    from exsearch.retrievers import build_index, is_address, update_index
     from exsearch.retrievers.base import Indexable
 
     if (out is None) == (address is None):
         raise click.UsageError("give the folder to write (--out) or the server to fill (--to)")
     if address and not is_address(address):
         raise click.UsageError(f"--to {address}: expected an address, such as http://localhost")
+    if not corpus and (add or not remove):
+        raise click.UsageError("name the corpus: files or folders of passages")
+    if remove and corpus and not add:
+        raise click.UsageError(
+            "--remove changes an index: give --add, too, to add the corpus to it"
+        )
+    if (add or remove) and (kind or settings):
+        raise click.UsageError("an index keeps its kind and settings; build it anew to change them")
     values: dict[str, Any] = {}
     for text in settings:
         set_value(values, text, "--option", "title_weight=1")
-    place, read = address or out or "", Indexable(read_corpus(corpus))
-    passages = build_index(read, place, kind=kind, settings=values, progress=bars.shown)
+    place, read = address or out or "", Indexable(read_corpus(corpus) if corpus else ())
+    if add or remove:
+        ids = [line.strip() for line in remove or () if line.strip()]
+        passages = update_index(read, place, remove=ids, progress=bars.shown)
+    else:
+        passages = build_index(read, place, kind=kind, settings=values, progress=bars.shown)
     said = f"{passages} passages are indexed in {place}"
     tell(as_json, {"index": place, "passages": passages, "left_out": read.left_out}, said)
 

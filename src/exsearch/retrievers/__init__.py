@@ -114,9 +114,43 @@ def build_index(
         refuse_other_content(place, FACTS_FILE, "index")
     passages = passages if isinstance(passages, Indexable) else Indexable(passages)
     count = build(passages, place, progress=progress, **(settings or {}))
+    _warn_of_blank(passages, place)
+    return count
+
+
+def update_index(
+    passages: Iterable[Passage],
+    place: str | Path,
+    *,
+    remove: Iterable[str] = (),
+    progress: bool = True,
+) -> int:
+    """Remove passages from an index, add others after the rest, and return how many there are.
+
+    Args:
+        passages: The passages to add; they are read once.
+        place: The index, which is changed whole or not at all.
+        remove: The ids of the passages to remove; one of them may be added again.
+        progress: Whether a terminal shows a progress bar.
+
+    Raises:
+        DataError: an id that is not there to remove, or that is there already.
+        ConfigError: a kind of retriever whose places can't be changed.
+        IndexDamagedError: no index is there, or a damaged one.
+    """
+    kind = _kind_at(place)
+    update = getattr(retriever_kind(kind), "update", None)
+    if update is None:
+        raise ConfigError(f"{place} is of the kind {kind}, which can't be changed; {REMEDY}")
+    passages = passages if isinstance(passages, Indexable) else Indexable(passages)
+    count = update(passages, place, remove=remove, progress=progress)
+    _warn_of_blank(passages, place)
+    return count
+
+
+def _warn_of_blank(passages: Indexable, place: str | Path) -> None:
     if passages.left_out:
         logger.warning("%s: %d blank passages are left out", place, passages.left_out)
-    return count
 
 
 def retriever_kind(name: str) -> RetrieverKind:

@@ -1,7 +1,7 @@
 """A BM25 index scores passages by the words that they share with a query; rare words count more.
 
 The arithmetic is Lucene's variant, where every score is above 0, the words are the analyser's, and
-all but the vocabulary is memory-mapped. It uses no model and reads no corpus format.
+all files are memory-mapped. It uses no model and reads no corpus format.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
@@ -19,11 +21,12 @@ from exsearch.records import Passage, refuse_text
 from exsearch.retrievers import FACTS_FILE, REMEDY
 from exsearch.retrievers.analyser import Analyser
 from exsearch.retrievers.base import Indexable
-from exsearch.retrievers.bm25_scores import WordTable, compute_scores
 from exsearch.retrievers.passages import PassageStore, write_passages
-from exsearch.retrievers.postings import Postings, save_postings
+from exsearch.retrievers.pieces import KeptPieces, NewPieces, write_postings
+from exsearch.retrievers.postings import FirstPostings, Postings
 from exsearch.runs import (
     MANIFEST,
+    locked,
     new_folder,
     read_steadily,
     refuse_other_content,
@@ -35,9 +38,8 @@ K1 = 1.2
 B = 0.75
 TITLE_WEIGHT = 2
 
-_SCORES = "bm25s"
-_VERSION = 1
-_HASHED_BYTES = 200_000_000  # a larger index is only checked by size, unless asked
+_VERSION = 2  # version 1 can be searched, too
+_HASHED_BYTES = 30_000_000  # a larger index is only checked by size, unless asked
 _QUERY_WORDS = 1024  # a query is cut there, like Lucene's; each word costs time
 
 
@@ -45,28 +47,28 @@ def build_bm25(
     passages: Iterable[Passage],
     out: Path | str,
     *,
-    analyser: Analyser | None = None,
+    language: str = "english",
+    stopwords: bool = True,
     k1: float = K1,
     b: float = B,
     title_weight: int = TITLE_WEIGHT,
     progress: bool = True,
-    total: int | None = None,
 ) -> int:
     """Index passages into the folder `out`, whole or not at all, and return their number.
 
-    Passages and their words go to disk as they come; in memory are the vocabulary, some 60 bytes a
-    passage, and a fixed 100 MB. `bm25_scores.compute_scores` has the formula.
+    Passages and their words go to disk as they come; in memory are the words that differ, some 12
+    bytes a passage, and a fixed 100 MB. `postings.Postings` has the formula.
 
     Args:
         passages: The corpus; it is read once. Blank passages are left out; `retriever.json` says
             how many.
         out: The folder to write.
-        analyser: Turns texts into words; None takes an `Analyser` with its default settings.
+        language: The language whose Snowball stemmer is used; empty for words as they are.
+        stopwords: Whether the frequent words of the language are left out, where a list is known.
         k1: How slowly further occurrences of a word in a passage add less, 0 or more.
         b: How much longer passages are marked down, from 0 (not at all) to 1.
         title_weight: The number of times that each word of a title counts, 0 or more.
         progress: Whether a terminal shows a progress bar, on standard error.
-        total: The number of passages, for the bar's remaining time; None where it is not known.
 
     Raises:
         DataError: no passage, an id that comes twice, no word in any passage.
@@ -76,37 +78,52 @@ def build_bm25(
     if not (k1 >= 0 and 0 <= b <= 1 and title_weight >= 0):
         given = f"k1={k1}, b={b}, title_weight={title_weight}"
         raise ConfigError(f"{given}: expected k1 >= 0, 0 <= b <= 1, title_weight >= 0")
+    settings: dict[str, Any] = {"k1": k1, "b": b, "title_weight": title_weight}
+    settings["analyser"] = Analyser.of(language, stopwords).settings()
     refuse_other_content(out, FACTS_FILE, "index")
+    return _write(passages, out, settings, None, progress)
+
+
+def _write(
+    passages: Iterable[Passage],
+    out: Path,
+    settings: dict[str, Any],
+    old: tuple[PassageStore, np.ndarray, KeptPieces] | None,
+    progress: bool,
+) -> int:
+    """Write an index with the facts in `settings`: of an old one what is kept, then passages."""
     passages = passages if isinstance(passages, Indexable) else Indexable(passages)
-    analyser = analyser or Analyser()
+    k1, b, weight = (settings[name] for name in ("k1", "b", "title_weight"))
+    lengths = old[2].lengths if old else np.empty(0, np.int32)
     disable = None if progress else True
     with new_folder(out) as folder:
         with (
-            tempfile.TemporaryDirectory(dir=folder) as scratch,
-            tqdm(passages, "index", total, unit=" passages", disable=disable) as bar,
-            WordTable(Path(scratch) / "words") as words,
+            tempfile.TemporaryFile(dir=folder) as scratch,
+            tqdm(passages, "index", unit=" passages", disable=disable) as bar,
         ):
-            for passage in write_passages(bar, folder):
-                title = analyser.words(passage.title) * title_weight
-                words.append(title + analyser.words(passage.text))
-            if not words.vocab:
+            new = NewPieces(scratch, settings["analyser"], weight, len(lengths))
+            for passage in write_passages(bar, folder, old and old[:2]):
+                new.append(passage.title, passage.text)
+            new.flush()
+            lengths = np.concatenate([lengths, np.frombuffer(new.lengths, np.int32)])
+            if not lengths.any():
                 raise DataError("no passage has a word to index: only stopwords or signs in all")
-            scores = compute_scores(words, k1, b, Path(scratch), disable_progress=disable)
-            save_postings(folder / _SCORES, words.vocab, scores, k1, b)
-        facts = {"kind": "bm25", "version": _VERSION, "passages": len(words)}
-        facts["left_out"] = passages.left_out
-        facts |= {"title_weight": title_weight, "analyser": analyser.settings()}
+            sources = [old[2], new] if old else [new]
+            write_postings(folder, sources, lengths, k1, b, disable_progress=disable)
+        facts = {"kind": "bm25", "version": _VERSION, "passages": len(lengths)}
+        facts |= {"left_out": passages.left_out + settings.get("left_out", 0)}
+        facts |= {name: settings[name] for name in ("k1", "b", "title_weight", "analyser")}
         (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        return len(words)
+        return len(lengths)
 
 
 class Bm25Retriever:
     """A BM25 index on disk, open for searching; a few threads may share it.
 
     Args:
-        postings: What each passage scores for each word.
+        postings: Which passages hold each word.
         store: The passages of the index.
-        analyser: The analyser that the index was built with.
+        facts: The content of its `retriever.json`.
         identity: The text that names the index in results.
 
     Example:
@@ -114,11 +131,12 @@ class Bm25Retriever:
         >>> [passage.title for passage in retriever.search(["Who wrote Dune?"], k=5)[0]]
     """
 
-    def __init__(self, postings: Postings, store: PassageStore, analyser: Analyser, identity: str):
-        self._postings = postings
-        self._store = store
-        self._identity = identity
-        self.analyser = analyser
+    def __init__(
+        self, postings: Postings, store: PassageStore, facts: dict[str, Any], identity: str
+    ):
+        self._postings, self._store = postings, store
+        self._facts, self._identity = facts, identity
+        self.analyser = Analyser(**facts["analyser"])
 
     @classmethod
     def open(cls, path: Path | str, *, hashes: bool | None = None) -> Bm25Retriever:
@@ -127,7 +145,7 @@ class Bm25Retriever:
         Args:
             path: The index folder. The sizes of its files are always checked by its manifest.
             hashes: Whether the content of the files is checked, too; None checks an index of less
-                than 200 MB.
+                than 30 MB.
 
         Raises:
             IndexDamagedError: the folder or a file is missing or altered.
@@ -143,12 +161,13 @@ class Bm25Retriever:
         verify_folder(path, IndexDamagedError, hashes=hashes, remedy=REMEDY)
         try:
             facts = read_json(path / FACTS_FILE, IndexDamagedError, REMEDY, analyser=dict)
-            if facts["kind"] != "bm25" or facts["version"] != _VERSION:
+            if facts["kind"] != "bm25" or facts["version"] not in (1, _VERSION):
                 raise ValueError(f"kind {facts['kind']!r}, version {facts['version']}")
-            analyser = Analyser(**facts["analyser"])
+            first = facts["version"] == 1
+            postings = FirstPostings(path / "bm25s") if first else Postings(path)
             identity = f"sha256:{sha256_file(path / MANIFEST)}"
-            retriever = cls(Postings(path / _SCORES), PassageStore(path), analyser, identity)
-            if not facts["passages"] == len(retriever) == retriever._postings.passages:
+            retriever = cls(postings, PassageStore(path), facts, identity)
+            if facts["passages"] != len(retriever):
                 raise ValueError("its files do not belong together")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             message = f"{path}: not an index that this exsearch can read ({error}); {REMEDY}"
@@ -159,6 +178,47 @@ class Bm25Retriever:
         return len(self._store)
 
     build = staticmethod(build_bm25)  # it has more settings than a `RetrieverKind` asks for
+
+    @classmethod
+    def update(
+        cls,
+        passages: Iterable[Passage],
+        place: Path | str,
+        *,
+        remove: Iterable[str] = (),
+        progress: bool = True,
+    ) -> int:
+        """Remove passages from an index, add others after the rest, and return how many there are.
+
+        The index becomes what one built anew over these passages would be, byte by byte, but only
+        the new passages are analysed. It changes in one step; what is open stays as it was.
+
+        Args:
+            passages: The passages to add.
+            place: The index folder.
+            remove: The ids of the passages to remove; one of them may be added again.
+            progress: Whether a terminal shows a progress bar.
+
+        Raises:
+            DataError: an id that is not there to remove, or is there already; nothing is left.
+            ConfigError: an index of version 1, or `place` holds other files.
+            IndexDamagedError: the index is missing or damaged.
+            RunError: another process changes this index.
+        """
+        path = Path(place)
+        refuse_other_content(path, FACTS_FILE, "index")
+        with locked(path.parent, path.name):
+            old = cls.open(path, hashes=True)
+            if old._facts["version"] == 1:
+                raise ConfigError(f"{path}: of version 1, which can be searched only; {REMEDY}")
+            kept = np.ones(len(old), dtype=bool)
+            for passage_id in remove:
+                number = old._store.number(passage_id)
+                if number is None:
+                    raise DataError(f'{path} has no passage "{passage_id}"; nothing was removed')
+                kept[number] = False
+            pieces = KeptPieces(path, old._postings, kept)
+            return _write(passages, path, old._facts, (old._store, kept, pieces), progress)
 
     def identity(self) -> str:
         """The hash of the index's manifest, which holds the hash of every other file."""

@@ -6,7 +6,6 @@ is loaded; the store does not search.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 from array import array
@@ -18,7 +17,7 @@ import numpy as np
 from exsearch.errors import DataError
 from exsearch.json_files import parse_json
 from exsearch.records import Passage
-from exsearch.retrievers.arrays import write_array
+from exsearch.retrievers.arrays import hash_text, map_array, write_array
 from exsearch.runs import written
 
 _TEXTS = "passages.jsonl"
@@ -27,12 +26,11 @@ _IDS = "passages.ids.npy"  # (passages,) hashes of the ids, sorted
 _NUMBERS = "passages.numbers.npy"  # (passages,) the passage number of each hash
 
 
-def _hash_id(passage_id: str) -> int:
-    digest = hashlib.blake2b(passage_id.encode("utf-8", "replace"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
-
-
-def write_passages(passages: Iterable[Passage], folder: Path) -> Iterator[Passage]:
+def write_passages(
+    passages: Iterable[Passage],
+    folder: Path,
+    before: tuple[PassageStore, np.ndarray] | None = None,
+) -> Iterator[Passage]:
     """Write passages into an index folder, and hand each on once it is written.
 
     The tables are written after the last passage was taken.
@@ -40,18 +38,30 @@ def write_passages(passages: Iterable[Passage], folder: Path) -> Iterator[Passag
     Args:
         passages: The corpus; it is read once.
         folder: The index folder.
+        before: A store whose passages come first, without being handed on, and which of them do,
+            bool (passages,).
 
     Raises:
         DataError: an id comes twice, or there is no passage.
     """
     offsets, hashes = array("q", [0]), array("Q")
     with written(folder / _TEXTS) as file:
+        if before:
+            store, kept = before
+            for start, stop in np.flatnonzero(np.diff(kept, prepend=False, append=False)).reshape(
+                -1, 2
+            ):
+                file.write(store.lines(start, stop))
+            offsets.frombytes(np.cumsum(np.diff(store.offsets)[kept]).tobytes())
+            in_order = np.empty_like(store.hashes)
+            in_order[store.numbers] = store.hashes
+            hashes.frombytes(in_order[kept].tobytes())
         for passage in passages:
             fields = {"id": passage.id, "title": passage.title, "text": passage.text}
             line = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
             file.write(line)
             offsets.append(offsets[-1] + len(line))
-            hashes.append(_hash_id(passage.id))
+            hashes.append(hash_text(passage.id))
             yield passage
     if not hashes:
         raise DataError("the corpus is empty: no passage to index")
@@ -88,9 +98,9 @@ class PassageStore:
     """
 
     def __init__(self, folder: Path):
-        self.offsets = np.load(folder / _OFFSETS, mmap_mode="r", allow_pickle=False)
-        self.hashes = np.load(folder / _IDS, mmap_mode="r", allow_pickle=False)
-        self.numbers = np.load(folder / _NUMBERS, mmap_mode="r", allow_pickle=False)
+        self.offsets = map_array(folder / _OFFSETS)
+        self.hashes = map_array(folder / _IDS)
+        self.numbers = map_array(folder / _NUMBERS)
         with (folder / _TEXTS).open("rb") as file:
             self._texts = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         sizes = {len(self.offsets) - 1, len(self.hashes), len(self.numbers)}
@@ -104,13 +114,21 @@ class PassageStore:
         fields = parse_json(self._texts[self.offsets[number] : self.offsets[number + 1]])
         return Passage(id=fields["id"], title=fields["title"], text=fields["text"])
 
-    def find(self, passage_id: str) -> Passage | None:
-        """The passage with this id, or None."""
-        wanted = np.uint64(_hash_id(passage_id))
+    def lines(self, start: int, stop: int) -> memoryview:
+        """The bytes of the passages with the numbers from `start` up to `stop`, a line each."""
+        return memoryview(self._texts)[self.offsets[start] : self.offsets[stop]]
+
+    def number(self, passage_id: str) -> int | None:
+        """The number of the passage with this id, or None."""
+        wanted = np.uint64(hash_text(passage_id))
         first = np.searchsorted(self.hashes, wanted, side="left")
         end = np.searchsorted(self.hashes, wanted, side="right")
         for number in self.numbers[first:end]:
-            passage = self[int(number)]
-            if passage.id == passage_id:
-                return passage
+            if self[number].id == passage_id:
+                return int(number)
         return None
+
+    def find(self, passage_id: str) -> Passage | None:
+        """The passage with this id, or None."""
+        number = self.number(passage_id)
+        return None if number is None else self[number]

@@ -1,77 +1,79 @@
 """Postings say which passages hold a word, and what each scores for it; a search adds them up.
 
-They are memory-mapped arrays, in the layout that bm25s saves and loads. A search costs what the
-words of its query cost, however many passages there are. It does not know where scores come from.
+They are memory-mapped arrays: opening reads none of them, and a search only what it needs. They do
+not know where scores come from.
+
+Glossary:
+    posting  A passage that holds a word, with its score for the word.
+    top      The highest score of a word's postings.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import bm25s
 import numpy as np
 
 from exsearch.json_files import parse_json
-from exsearch.retrievers.arrays import write_array
+from exsearch.retrievers.arrays import hash_text, map_array
 
-_ARRAYS = {
-    "data": "data.csc.index.npy",
-    "indices": "indices.csc.index.npy",
-    "indptr": "indptr.csc.index.npy",
-}
+HASHES = "words.npy"  # uint64 (words,), hashes of the words, sorted
+TOPS = "words.tops.npy"  # float32 (words,), the top of each
+STARTS = "postings.starts.npy"  # int64 (words + 1,), where those of each word begin; the last ends
+NUMBERS = "postings.npy"  # int32 (postings,), their passages: of each word in ascending order
+SCORES = "postings.scores.npy"  # float32 (postings,)
+FIRST_VERSION = ("indptr.csc.index.npy", "indices.csc.index.npy", "data.csc.index.npy")
 
-
-def save_postings(
-    folder: Path, vocab: dict[str, int], scores: Mapping[str, Any], k1: float, b: float
-) -> None:
-    """Write scores in the files of `bm25s.BM25`, so that bm25s can read them, too.
-
-    Args:
-        folder: The folder to write.
-        vocab: The number of each word.
-        scores: The `scores` of a `bm25s.BM25`, as `compute_scores` makes them.
-        k1: The parameter k1 that the scores were made with.
-        b: The parameter b that the scores were made with.
-    """
-    index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy", csc_backend="numpy")
-    none = np.empty(0, np.int32)  # bm25s writes the small files; its own arrays would go unchecked
-    index.scores = {**scores, "data": none, "indices": none, "indptr": none}
-    index.vocab_dict, index.nonoccurrence_array = vocab, None
-    index.save(folder, show_progress=False)
-    for name, file in _ARRAYS.items():
-        write_array(folder / file, scores[name])
-    Postings(folder)  # what can't be opened never gets a manifest
+_AT_ONCE = 4096  # postings that are added up in less time than it takes to look which are needed
+_SLACK = 1 - 1e-6  # scores are compared as float32
 
 
 class Postings:
     """The postings in a folder, open for searching. Threads may share them.
 
     Args:
-        folder: The folder that `save_postings` wrote.
+        folder: The folder that `write_postings` filled.
 
     Attributes:
-        passages: The number of passages that were indexed.
+        starts: int64 (words + 1,), where the postings of each word begin; the last is the end.
+        numbers: int32 (postings,), their passages.
 
     Raises:
         OSError, ValueError, KeyError: a file is missing or not what it should be.
     """
 
+    _FILES = (STARTS, NUMBERS, SCORES)
+
     def __init__(self, folder: Path):
-        # The postings of word w are those from starts[w] up to starts[w + 1], by passage number.
-        self._scores = _map(folder / _ARRAYS["data"])  # (postings,)
-        self._passages = _map(folder / _ARRAYS["indices"])  # (postings,)
-        self._starts = _map(folder / _ARRAYS["indptr"])  # (words + 1,)
-        self._vocab = parse_json((folder / "vocab.index.json").read_bytes())
-        self.passages: int = parse_json((folder / "params.index.json").read_bytes())["num_docs"]
-        sizes = {len(self._scores), len(self._passages), int(self._starts[-1])}
-        if len(sizes) != 1 or len(self._starts) != len(self._vocab) + 1:
+        self.starts, self.numbers, self._scores = (map_array(folder / f) for f in self._FILES)
+        sizes = {len(self._scores), len(self.numbers), int(self.starts[-1])}
+        if len(sizes) != 1 or len(self.starts) != self._read_words(folder) + 1:
             raise ValueError(f"the files of {folder} do not belong together")
+
+    def _read_words(self, folder: Path) -> int:
+        """Read the words, and return their number."""
+        self.hashes, self._tops = map_array(folder / HASHES), map_array(folder / TOPS)
+        return len(self.hashes) if len(self.hashes) == len(self._tops) else -1
+
+    def _find(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The places among the given words of those that some passage holds, and their numbers."""
+        wanted = np.array([hash_text(word) for word in words], dtype=np.uint64)
+        found = np.searchsorted(self.hashes, wanted)
+        found[found == len(self.hashes)] = 0
+        (held,) = np.nonzero(self.hashes[found] == wanted)
+        return held, found[held]
+
+    def _top(self, words: np.ndarray) -> np.ndarray:
+        return self._tops[words]
 
     def best(self, words: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         """The best passages that hold one of the words, highest score first, then lowest number.
+
+        The rare words say which passages may be among the best. Once the frequent ones can't lift
+        any other among them, they are only looked up for these: Turtle and Flood 1995, "Query
+        evaluation: strategies and optimizations" (MaxScore).
 
         Args:
             words: The words of a query; one that comes twice counts twice.
@@ -80,30 +82,72 @@ class Postings:
         Returns:
             The numbers and the scores of the passages: two arrays of equal length, at most k.
         """
-        times = Counter(self._vocab[word] for word in words if word in self._vocab)
-        if not times:
-            return np.empty(0, np.int32), np.empty(0, np.float32)
-        found, parts = [], []
-        for word, count in times.items():
-            span = slice(self._starts[word], self._starts[word + 1])
-            found.append(self._passages[span])
-            parts.append(self._scores[span] * np.float32(count))
-        numbers, scores = np.concatenate(found), np.concatenate(parts)
-        order = np.argsort(numbers, kind="stable")  # merges runs, quicker than it looks
-        numbers = numbers[order]
-        firsts = np.flatnonzero(np.diff(numbers, prepend=-1))  # the first posting of each passage
-        return _highest(numbers[firsts], np.add.reduceat(scores[order], firsts), k)
+        asked = Counter(words)
+        held, found = self._find(list(asked))
+        times = np.array(list(asked.values()), dtype=np.float64)[held]
+        starts, ends = self.starts[found], self.starts[found + 1]
+        order = np.argsort(ends - starts, kind="stable")
+        tops = (self._top(found) * times)[order]
+        rest = [*np.cumsum(tops[::-1])[::-1].tolist(), 0.0]  # the tops of the words from here on
+        columns = (starts[order].tolist(), ends[order].tolist(), times[order].tolist())
+        spans = list(zip(*columns, strict=True))
+        numbers, sums = np.empty(0, np.int32), np.empty(0)
+        done, floor = 0, 0.0  # no passage below the floor is among the best
+        while done < len(spans) and (len(sums) < k or floor <= rest[done]):
+            parts, size = [(numbers, sums)], -max(_AT_ONCE, len(sums), k)
+            while done < len(spans) and (size < 0 or rest[0] <= 2 * rest[done]):
+                start, end, count = spans[done]
+                scores = self._scores[start:end]
+                parts.append((self.numbers[start:end], scores if count == 1 else scores * count))
+                done, size = done + 1, size + end - start
+            numbers, sums = _add_up(parts)
+            floor = _floor(sums, k)
+        for place in range(done, len(spans)):
+            kept = sums >= floor - rest[place]
+            numbers, sums = numbers[kept], sums[kept]
+            start, end, count = spans[place]
+            own = self.numbers[start:end]
+            at = np.minimum(own.searchsorted(numbers), len(own) - 1)
+            sums += np.where(own[at] == numbers, self._scores[start:end][at], 0.0) * count
+            floor = _floor(sums, k)
+        kept = sums >= floor
+        numbers, scores = numbers[kept], sums[kept].astype(np.float32)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return numbers[best], scores[best]
 
 
-def _map(file: Path) -> np.ndarray:
-    """The array in a file; a plain one, since slices of a `np.memmap` are slow to make."""
-    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+class FirstPostings(Postings):
+    """The postings of version 1, which bm25s can load, too: the words stand in a JSON file."""
+
+    _FILES = FIRST_VERSION
+
+    def _read_words(self, folder: Path) -> int:
+        self._vocab = parse_json((folder / "vocab.index.json").read_bytes())
+        return len(self._vocab)
+
+    def _find(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        held = [place for place, word in enumerate(words) if word in self._vocab]
+        found = [self._vocab[words[place]] for place in held]
+        return np.array(held, dtype=np.int64), np.array(found, dtype=np.int64)
+
+    def _top(self, words: np.ndarray) -> np.ndarray:
+        spans = zip(self.starts[words], self.starts[words + 1], strict=True)
+        return np.array([self._scores[start:end].max(initial=0) for start, end in spans])
 
 
-def _highest(numbers: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k highest scores, and their numbers, which come in ascending order."""
-    if k < len(scores):
-        floor = np.partition(scores, len(scores) - k)[len(scores) - k]
-        numbers, scores = numbers[scores >= floor], scores[scores >= floor]
-    order = np.argsort(-scores, kind="stable")[:k]
-    return numbers[order], scores[order]
+def _add_up(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Passages in ascending order, each once, and the sums of their scores."""
+    numbers = np.concatenate([numbers for numbers, _ in parts])
+    order = np.argsort(numbers, kind="stable")  # merges runs, quicker than it looks
+    numbers = numbers[order]
+    new = np.append(True, numbers[1:] != numbers[:-1])[: len(numbers)]
+    (firsts,) = new.nonzero()  # the first posting of each passage
+    scores = np.concatenate([scores for _, scores in parts], dtype=np.float64)
+    return numbers[firsts], np.add.reduceat(scores[order], firsts)
+
+
+def _floor(sums: np.ndarray, k: int) -> float:
+    """A little less than the k-th highest sum; 0 where there are fewer."""
+    if len(sums) < k:
+        return 0.0
+    return float(np.partition(sums, len(sums) - k)[len(sums) - k]) * _SLACK
