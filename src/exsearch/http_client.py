@@ -205,10 +205,23 @@ class HttpClient:
         return problem.wait
 
 
-def bearer(variable: str, url: httpx2.URL, place: str) -> str:
-    """The key for a server, in an environment variable; empty where none is set.
+def read_key(variable: str) -> str:
+    """The key or password in an environment variable; empty where none is set.
 
-    A line of the log says who gets it.
+    Args:
+        variable: The name of the variable.
+
+    Raises:
+        ConfigError: it has signs that no key has.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"the value of {variable} has signs that no key has; set it anew")
+    return key
+
+
+def bearer(variable: str, url: httpx2.URL, place: str) -> str:
+    """The key for a server, in an environment variable; a line of the log says who gets it.
 
     Args:
         variable: The name of the variable.
@@ -218,9 +231,7 @@ def bearer(variable: str, url: httpx2.URL, place: str) -> str:
     Raises:
         ConfigError: what is there is no key.
     """
-    key = os.environ.get(variable, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"the key in {variable} has signs that no key has; set it anew")
+    key = read_key(variable)
     if key:
         plain = url.scheme == "http" and url.host not in _LOCAL
         how = " unencrypted; use https, or unset it" if plain else ""

@@ -22,6 +22,7 @@ from exsearch.records import Passage
 from exsearch.retrievers import build_index, open_retriever
 from exsearch.retrievers.http import HttpRetriever
 from exsearch.retrievers.protocol import hits
+from exsearch.retrievers.servers.address import secret_name
 from search_server import search_server
 
 QUERIES = ["Who wrote Peter Pan?", "the longest river", "", "zzzz", "Café São Paulo"]
@@ -304,6 +305,11 @@ def test_an_address_that_can_not_be_used(place: str, words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)) as error:
         open_retriever(place)
     assert "s3cret" not in str(error.value)
+
+
+def test_who_gets_the_key_is_told_before_a_recipe_sends_it() -> None:
+    for address in ("http://host", "HTTPS://host"):
+        assert secret_name(address) == "RETRIEVER_API_KEY"
 
 
 def test_such_a_server_can_not_be_filled() -> None:

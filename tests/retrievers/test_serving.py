@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -16,7 +17,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 
+from exsearch.cli import cli
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.retrievers import build_index, open_retriever
@@ -222,11 +225,10 @@ def test_a_worker_that_dies_is_replaced(folder: Path) -> None:
         wait_for(lambda: not any(Path(f"/proc/{p}/cmdline").exists() for p in first[1:]))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it(folder: Path, number: int) -> None:
+def test_ctrl_c_stops_it(folder: Path) -> None:
     with search_server(folder) as running:
         process = running.process
-        os.kill(process.pid, number)
+        process.send_signal(signal.SIGINT)
         said, complaints = process.communicate(timeout=STOP_SECONDS)
         assert (process.returncode, said, complaints) == (0, "", "")
         port = int(running.address.rpartition(":")[2])
@@ -253,6 +255,14 @@ def test_what_keeps_it_from_serving_is_one_line(folder: Path, tmp_path: Path) ->
     assert "exsearch index" in line
     code, line = failing(folder, "--host", "no.such.host.invalid")
     assert (code, "can't listen on no.such.host.invalid" in line) == (2, True)
+
+
+def test_a_missing_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "uvicorn" else find(n))
+    result = CliRunner().invoke(cli, ["serve-retriever", str(folder), "--port", "0"])
+    assert result.exit_code == 6
+    assert "(no uvicorn): pip install 'exsearch[serve]'" in result.output
 
 
 PART = """
@@ -358,6 +368,7 @@ def test_a_stop_lets_the_requests_in_hand_end(held: SearchServer) -> None:
     assert held.process.wait(STOP_SECONDS) == 0
 
 
+@pytest.mark.slow
 def test_passages_of_one_server_are_served_by_another(folder: Path) -> None:
     with search_server(folder) as inner, search_server(inner.address) as outer:
         remote, local = open_retriever(outer.address, cache=0), open_retriever(folder, cache=0)

@@ -22,10 +22,11 @@ from exsearch.http_client import BACKOFF, RETRIES, FailedRequest, HttpClient, be
 from exsearch.json_files import MAX_LINE
 from exsearch.records import Passage, refuse_text
 from exsearch.retrievers.protocol import read_fetched, read_found, read_identity
+from exsearch.retrievers.servers.address import SECRETS
 
 Result = TypeVar("Result")
 
-KEY_VARIABLE = "RETRIEVER_API_KEY"
+KEY_VARIABLE = SECRETS["http"]
 TIMEOUT = 60.0  # seconds
 BATCH = 64  # queries
 _CONNECTIONS = 8

@@ -9,20 +9,21 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
 from exsearch.errors import ConfigError
-from exsearch.http_client import RETRIES
+from exsearch.http_client import RETRIES, read_key
 
 logger = logging.getLogger(__name__)
 
 # The environment variable with the key or password for each kind of server.
 SECRETS = {
     "elasticsearch": "ELASTICSEARCH_API_KEY",
+    "http": "RETRIEVER_API_KEY",
+    "https": "RETRIEVER_API_KEY",
     "milvus": "MILVUS_API_KEY",
     "opensearch": "OPENSEARCH_PASSWORD",
     "postgresql": "PGPASSWORD",
@@ -131,9 +132,7 @@ class Address:
             ConfigError: it has signs that no key has.
         """
         variable = SECRETS[self.kind]
-        value = os.environ.get(variable, "").strip()
-        if not (value.isascii() and value.isprintable()):
-            raise ConfigError(f"the value of {variable} has signs that no key has; set it anew")
+        value = read_key(variable)
         if value:
             plain = self.transport != "https" and self.host.rpartition(":")[0] not in _LOCAL
             how = f" unencrypted; use {self.kind}+https" if plain else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import ipaddress
 import json
 import logging
@@ -22,6 +23,8 @@ from exsearch.errors import ConfigError, ExSearchError, MissingExtraError
 from exsearch.retrievers.serving import GRACE, ServerConfig
 
 logger = logging.getLogger(__name__)
+
+_PACKAGES = ("fastapi", "prometheus_client", "uvicorn")
 
 
 def serve(config: ServerConfig, host: str, port: int, on_ready: Callable[[str], object]) -> None:
@@ -38,12 +41,9 @@ def serve(config: ServerConfig, host: str, port: int, on_ready: Callable[[str], 
         ConfigError: the port can't be had.
         ExSearchError: the retriever can't be opened.
     """
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("serve-retriever", "serve", str(error)) from None
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError("serve-retriever", "serve", f"no {', '.join(missing)}")
     with (
         _listen(host, port) as listener,
         tempfile.TemporaryDirectory(prefix="exsearch-") as metrics,
