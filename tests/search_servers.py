@@ -20,7 +20,7 @@ _QDRANT = "EXSEARCH_TEST_QDRANT"
 
 
 def postgres() -> str:
-    """The address of a database in a Postgres with pgvector, without a table."""
+    """The address of a database in a Postgres, without a table."""
     if _POSTGRES not in os.environ:
         with warnings.catch_warnings():  # of a folder that a desktop has
             warnings.simplefilter("ignore")

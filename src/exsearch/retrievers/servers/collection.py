@@ -215,7 +215,7 @@ class Collection(ABC):
                     remedy = "see that it runs and that the address is right"
                     said = self._said(error)
                     raise RetrieverError(f"{self}: {said} (attempt {attempt}); {remedy}") from None
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
+            except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
                 what = f"its reply can't be read ({type(error).__name__}: {self._said(error)})"
                 raise RetrieverError(f"{self}: {what}; is it such a server?") from error
             time.sleep(BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
