@@ -57,6 +57,7 @@ TORCH = {
     "exsearch.training.drill",
     "exsearch.training.loop",
     "exsearch.training.m_step",
+    "exsearch.training.reranker_steps",
 }
 HEAVY = (
     *("torch", "transformers", "tokenizers", "accelerate", "peft", "vllm", "ray"),

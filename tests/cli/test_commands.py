@@ -26,6 +26,7 @@ COMMANDS = [
     "combine",
     "retrieve",
     "evaluate-retrieval",
+    "train-reranker",
     "ask",
     "rollout",
     "train",

@@ -10,7 +10,7 @@ import click
 
 import exsearch
 from exsearch.cli.asking import ask, rollout
-from exsearch.cli.combining import combine
+from exsearch.cli.combining import combine, train_reranker
 from exsearch.cli.failures import Commands
 from exsearch.cli.files import data, index, show
 from exsearch.cli.machine import doctor, quickstart
@@ -46,6 +46,7 @@ for command in (
     combine,
     retrieve,
     evaluate_retrieval,
+    train_reranker,
     ask,
     rollout,
     train,

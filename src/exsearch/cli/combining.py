@@ -10,7 +10,14 @@ from typing import Any
 
 import click
 
-from exsearch.cli.options import COUNT, PATH, allow_host_option, common
+from exsearch.cli.options import (
+    COUNT,
+    PATH,
+    allow_host_option,
+    common,
+    index_option,
+    limit_option,
+)
 from exsearch.cli.output import tell
 from exsearch.progress import Bars
 
@@ -20,6 +27,12 @@ Examples:
   exsearch combine bm25 --rerank reranker/model --out re-ranked
   exsearch combine bm25 dense http://localhost:8000 --fusion weighted --weights 1,2,1 \\
       --rerank cross-encoder/ms-marco-MiniLM-L6-v2 --first 50 --out all
+"""
+
+TRAIN_EXAMPLES = """\b
+Examples:
+  exsearch train-reranker --questions train.jsonl --dev dev.jsonl --index bm25 --out reranker
+  exsearch combine bm25 --rerank reranker/model --out re-ranked
 """
 
 
@@ -89,3 +102,61 @@ def combine(places: tuple[str, ...], out: Path, as_json: bool, bars: Bars, **opt
     asked = sorted({host_of(place) for place in places if is_address(place)} - {""})
     hint = [f"it asks {h}: to use it, name that host: --allow-host {h}" for h in asked]
     tell(as_json, {"index": out, "places": places, "hosts": asked}, f"combined in {out}", *hint)
+
+
+@click.command(name="train-reranker", epilog=TRAIN_EXAMPLES)
+@click.option(
+    "--questions",
+    "train",
+    required=True,
+    multiple=True,
+    metavar="FILE",
+    help="Question file with `supporting`, to learn from; sample:train is the packaged one. May be "
+    "repeated.",
+)
+@click.option(
+    "--dev", required=True, metavar="FILE", help="Question file by which the best is chosen."
+)
+@index_option
+@limit_option
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder to write.")
+@click.option(
+    "--model",
+    default="all-MiniLM-L6-v2",
+    metavar="MODEL",
+    help="What it starts from: a folder, a Hugging Face id, or all-MiniLM-L6-v2.",
+)
+@click.option("--first", type=COUNT, default=20, help="Passages that are searched a question.")
+@click.option("--negatives", type=COUNT, default=3, help="Wrong passages a question, of those.")
+@click.option("--epochs", type=COUNT, default=1, help="Times that each pair is learned from.")
+@click.option("--batch-size", type=COUNT, default=16, help="Pairs in one step.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=5e-5, help="The highest."
+)
+@click.option("--max-tokens", type=COUNT, default=160, help="Tokens of a question and a passage.")
+@click.option("--evaluations", type=COUNT, default=3, help="Times that dev is measured.")
+@click.option("--seed", type=int, default=0, help="Decides weights, draws and orders.")
+@common
+def train_reranker(out: Path, as_json: bool, bars: Bars, **options: Any) -> None:
+    """Train a model that re-ranks what a place finds.
+
+    It learns to tell the supporting passages of questions from others that the place finds for
+    them. The best model on dev, by the recall of support in the first 5, is in DIR/model.
+
+    Run again, the same command goes on where it stopped.
+    """
+    from exsearch.config import parse_config
+    from exsearch.jobs.reranker import MODEL
+    from exsearch.jobs.reranker import train_reranker as run
+    from exsearch.training.reranker import RerankerConfig
+
+    train, dev, index = options.pop("train"), options.pop("dev"), options.pop("index")
+    limit, timeout = options.pop("limit"), options.pop("retriever_timeout")
+    config = parse_config(RerankerConfig, options)
+    figures = run(train, dev, index, out, config, limit=limit, timeout=timeout, bars=bars)
+    lines = [f"learned from {figures['pairs']} pairs of {figures['questions']} questions"]
+    for name in ("as_found", "best"):
+        each = figures[name]
+        order = "as found: " if name == "as_found" else "re-ranked:"
+        lines.append(f"{order} recall@5 {each['recall_at_5']:.3f}, MRR {each['mrr']:.3f} on dev")
+    tell(as_json, {"model": out / MODEL, **figures}, *lines, f"the model is in {out / MODEL}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from exsearch.cli.options import COUNT, common, timeout_option
+from exsearch.cli.options import COUNT, allow_host_option, common, timeout_option
 from exsearch.cli.output import tell
 from exsearch.progress import Bars
 
@@ -29,6 +29,7 @@ Examples:
 @click.option("--max-queries", type=COUNT, default=256, help="The most queries of a request.")
 @click.option("--max-topk", type=COUNT, default=10_000, help="The most passages a query.")
 @click.option("--max-requests", type=COUNT, default=256, help="Requests at once, for each worker.")
+@allow_host_option
 @timeout_option
 @common
 def serve_retriever(host: str, port: int, as_json: bool, bars: Bars, **options: Any) -> None:
