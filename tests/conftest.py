@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import search_servers
 from chat_server import FakeServer
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
@@ -32,6 +33,10 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def pytest_sessionfinish() -> None:
+    search_servers.stop_all()
 
 
 @pytest.fixture

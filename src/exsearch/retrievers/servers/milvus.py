@@ -63,7 +63,13 @@ class MilvusCollection(Collection):
     @cached_property
     def _client(self) -> MilvusClient:
         # What may pass, the client itself tries again until the time is over.
-        return MilvusClient(self._uri, token=self.secrets[0], timeout=self.address.timeout)
+        return MilvusClient(
+            self._uri,
+            token=self.secrets[0],
+            timeout=self.address.timeout,
+            # A connection at rest is not pinged: servers that take this for too much hang up.
+            grpc_options={"grpc.keepalive_permit_without_calls": 0},
+        )
 
     @property
     def _named(self) -> dict[str, Any]:
