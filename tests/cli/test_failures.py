@@ -47,7 +47,7 @@ def test_a_wrong_path(fails: Fails, scripted: list[object], tmp_path: Path):
     score = ["score", "--questions", "sample:test", "--predictions", wrong]
     assert "no such prediction file" in fails(*score, code=3)
     convert = ["data", "convert", "--format", "musique", wrong, "--out", tmp_path / "m"]
-    assert "no such musique file" in fails(*convert, code=3)
+    assert "no such question file" in fails(*convert, code=3)
 
 
 def test_an_empty_corpus(fails: Fails, tmp_path: Path):
@@ -102,7 +102,8 @@ def test_questions_without_answers_can_not_be_evaluated(
 
 
 def test_wrong_usage_is_exit_code_2(run: Run, scripted: list[object]):
-    assert "Missing argument" in run("index", "--out", "x", code=2).stderr
+    assert "name the corpus" in run("index", "--out", "x", code=2).stderr
+    assert "Missing argument" in run("ask", code=2).stderr
     assert "No such option" in run("ask", QUESTION, *scripted, "--stepz", 3, code=2).stderr
     assert (
         "0 is not in the range" in run("ask", QUESTION, *scripted, "--passages", 0, code=2).stderr

@@ -259,7 +259,8 @@ def test_train_over_a_place_without_warm_up(
 ):
     """From a model that answers: an untrained one has no trajectory to learn from."""
     file = recipe("place", f'index = "{place}"')
-    best = run("train", file, "--model", trained, "--out", tmp_path / "run")
+    known_host = [] if place == "index" else ["--allow-host", "capitals"]
+    best = run("train", file, "--model", trained, "--out", tmp_path / "run", *known_host)
     assert best["stage"] in ("start", "iteration-01")
     assert not (tmp_path / "run" / "index").exists()
     opened = exsearch.open_retriever(index if place == "index" else place)
@@ -275,7 +276,9 @@ def test_decompositions_are_the_searcher_s_alone(
     run: Callable[..., Any], recipe: Callable[..., Path], tiny_model_folder: Path, tmp_path: Path
 ):
     file = recipe("decomposed", f'index = "{ADDRESS}"', warm_up="examples = 2")
-    said = run("train", file, "--model", tiny_model_folder, "--out", tmp_path / "run", code=2)
+    command = ["train", file, "--model", tiny_model_folder, "--out", tmp_path / "run"]
+    assert "name it: --allow-host capitals" in run(*command, code=2)
+    said = run(*command, "--allow-host", "capitals", code=2)
     assert "decompositions make examples for the method searcher, not look-first" in said
 
 

@@ -287,7 +287,7 @@ def test_a_failed_search_leaves_its_question_out(tiny_engine, sample_questions, 
         def search(self, queries, k):
             self.asked += 1
             if self.asked in self.failing:
-                raise ConnectionError("away")
+                raise RetrieverError("away")  # another error would be tried again
             return sample_retriever.search(queries, k)
 
     def made(retriever, count=3):
