@@ -165,28 +165,28 @@ def filled(where: Callable[[Path], str], address: Callable[[int], str]) -> Place
 
 PLACES: dict[str, Place] = {
     "bm25": built("bm25"),
-    "http": Place(served, folder=False, address=lambda p: f"http://127.0.0.1:{p}?timeout=2"),
+    "http": Place(served, folder=False, address=lambda p: f"http://127.0.0.1:{p}?timeout=1"),
     "dense": dense(),
     "dense, ivf": dataclasses.replace(dense(index="ivf", dtype="float16"), build=None),
     "elasticsearch": filled(
         search_servers.elasticsearch_index,
-        lambda port: f"elasticsearch://127.0.0.1:{port}/docs?timeout=2&retries=1",
+        lambda port: f"elasticsearch://127.0.0.1:{port}/docs?timeout=1&retries=1",
     ),
     "opensearch": filled(
         search_servers.opensearch_index,
-        lambda port: f"opensearch://127.0.0.1:{port}/docs?timeout=2&retries=1",
+        lambda port: f"opensearch://127.0.0.1:{port}/docs?timeout=1&retries=1",
     ),
     "milvus": filled(
         search_servers.milvus_collection,
-        lambda port: f"milvus://127.0.0.1:{port}/docs?timeout=2",
+        lambda port: f"milvus://127.0.0.1:{port}/docs?timeout=1",
     ),
     "postgresql": filled(
         search_servers.postgres_table,
-        lambda port: f"postgresql://me@127.0.0.1:{port}/db?table=docs&timeout=2&retries=1",
+        lambda port: f"postgresql://me@127.0.0.1:{port}/db?table=docs&timeout=1&retries=1",
     ),
     "qdrant": filled(
         search_servers.qdrant_collection,
-        lambda port: f"qdrant://127.0.0.1:{port}/docs?timeout=2&retries=1",
+        lambda port: f"qdrant://127.0.0.1:{port}/docs?timeout=1&retries=1",
     ),
     "hybrid of two bm25": combined(),
     "rerank by a cross-encoder": combined(reranking=reranking),
