@@ -216,12 +216,16 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
-@pytest.mark.parametrize("kind", ["milvus", "qdrant"])
+def named(place: str, encoder: Path) -> str:
+    return f"{place}{'&' if '?' in place else '?'}encoder={encoder}"
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "milvus", "qdrant"])
 def test_vectors_find_what_is_nearest(kind: str, encoder: Path, tmp_path: Path):
     from exsearch.retrievers.encoder import Encoder, passage_text
 
     place = PLACES[kind](tmp_path)
-    near = f"{place}?encoder={encoder}"
+    near = named(place, encoder)
     passages = [Passage(str(n), f"Title {n}", f"Peter Pan flew {n} miles") for n in range(40)]
     fill(near, passages)
     query, model = "who flew 7 miles?", Encoder.open(str(encoder))
@@ -235,14 +239,14 @@ def test_vectors_find_what_is_nearest(kind: str, encoder: Path, tmp_path: Path):
     assert len(identities) == 2 and not any(str(encoder) in one for one in identities)
 
 
-@pytest.mark.parametrize("kind", ["milvus", "qdrant"])
+@pytest.mark.parametrize("kind", ["postgresql", "milvus", "qdrant"])
 def test_another_encoder_is_refused(kind: str, encoder: Path, tmp_path: Path):
     place = PLACES[kind](tmp_path)
     fill(place)
     with pytest.raises(IndexDamagedError, match="it was filled without this encoder; name"):
-        open_retriever(f"{place}?encoder={encoder}")
+        open_retriever(named(place, encoder))
     with pytest.raises(ConfigError, match="it was filled with the settings"):
-        fill(f"{place}?encoder={encoder}")
+        fill(named(place, encoder))
 
 
 # Elasticsearch, OpenSearch, Qdrant: what a server may say.

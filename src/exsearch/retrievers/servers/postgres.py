@@ -1,7 +1,7 @@
-"""Postgres finds passages by its full text search: one table a corpus, ranked by `ts_rank`.
+"""Postgres finds passages by its full text search, or by pgvector where an encoder is named.
 
-A passage matches that shares one word with the query, so that a question needs no operators. The
-facts are the table's comment.
+One table a corpus. By words, a passage matches that shares one with the query, so that a question
+needs no operators, and `ts_rank` orders them. The facts are the table's comment.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("a retriever in Postgres", "postgres", str(error)) from None
 
-_OWN = ("table", "timeout", "retries")
+_OWN = ("table", "encoder", "timeout", "retries")
 _LIBPQ = ("host", "sslmode", "sslrootcert", "sslcert", "sslkey")
 
 # A vector of words must stay below 1 MB, so of a very long text only the beginning is found.
@@ -44,6 +44,15 @@ WITH asked AS MATERIALIZED (
 SELECT id, title, body, hash, ts_rank(words, query, 1)::float8 AS score
 FROM {table}, asked WHERE words @@ query ORDER BY score DESC, id LIMIT %s
 """
+_NEAREST: LiteralString = """
+SELECT * FROM (
+  SELECT id, title, body, hash, -(vector <#> %s::vector)::float8 AS score
+  FROM {table} ORDER BY vector <#> %s::vector LIMIT %s) AS found
+ORDER BY score DESC, id
+"""
+_INDEXED_DIMENSIONS = 2000  # longer vectors have no index in pgvector: all are compared
+# How many neighbours a search of the index looks at, and that it looks on where these are too few.
+_SCAN = {"hnsw.ef_search": "100", "hnsw.iterative_scan": "strict_order"}
 
 
 class PostgresTable(Collection):
@@ -62,7 +71,7 @@ class PostgresTable(Collection):
     most = 1_000_000
 
     def __init__(self, place: str, *, limited: bool):
-        address = Address.parse(place, ("table", *_LIBPQ))
+        address = Address.parse(place, ("table", "encoder", *_LIBPQ))
         expected = "?table= and small letters, digits and _, at most 50"
         table = address.options.get("table", "")
         super().__init__(address, address.name(table, "[a-z_][a-z0-9_]{0,49}", "a table", expected))
@@ -89,9 +98,9 @@ class PostgresTable(Collection):
             connection = psycopg.connect(
                 self._url, autocommit=True, connect_timeout=seconds, application_name="exsearch"
             )
-            connection.execute(
-                "SELECT set_config('statement_timeout', %s, false)", [str(self._statement)]
-            )
+            settings = {"statement_timeout": str(self._statement)}
+            for setting in (settings | _SCAN if self.encoder else settings).items():
+                connection.execute("SELECT set_config(%s, %s, false)", setting)
         try:
             yield connection
         except BaseException:
@@ -123,11 +132,22 @@ class PostgresTable(Collection):
         with self._connection() as connection, connection.transaction():
             create = sql.SQL(_CREATE).format(table=self._table, language=sql.Literal(language))
             connection.execute(create)
+            if self.encoder:
+                connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+                size = sql.Literal(self.encoder.dimensions)
+                add = sql.SQL("ALTER TABLE {} ADD COLUMN vector vector({}) NOT NULL")
+                connection.execute(add.format(self._table, size))
             connection.execute(self._comment(facts))
 
     def settle(self) -> None:
         index = sql.Identifier(f"{self.name}_words")
         self._run("CREATE INDEX IF NOT EXISTS {index} ON {table} USING gin (words)", index=index)
+        if self.encoder and self.encoder.dimensions <= _INDEXED_DIMENSIONS:
+            index = sql.Identifier(f"{self.name}_vector")
+            create = (
+                "CREATE INDEX IF NOT EXISTS {index} ON {table} USING hnsw (vector vector_ip_ops)"
+            )
+            self._run(create, index=index)
         self._run("ANALYZE {table}")
 
     def keep(self, facts: Facts) -> None:
@@ -141,12 +161,18 @@ class PostgresTable(Collection):
         return dict(self._run("SELECT id, hash FROM {table} WHERE id = ANY(%s)", list(ids)))
 
     def write(self, rows: Sequence[Row], settings: dict[str, Any]) -> None:
-        copy = sql.SQL("COPY {table} (id, title, body, hash) FROM STDIN").format(table=self._table)
+        names = ["id", "title", "body", "hash", *(["vector"] if self.encoder else [])]
+        columns = sql.SQL(", ").join(map(sql.Identifier, names))
+        copy = sql.SQL("COPY {} ({}) FROM STDIN").format(self._table, columns)
         with self._connection() as connection, connection.cursor().copy(copy) as lines:
-            for row in rows:
-                lines.write_row((row.id, row.title, row.text, row.hash))
+            for row, vector in zip(rows, self.vectors(rows), strict=True):
+                more = [str(vector)] if self.encoder else []
+                lines.write_row((row.id, row.title, row.text, row.hash, *more))
 
     def search(self, queries: Sequence[str], k: int, settings: dict[str, Any]) -> list[list[Row]]:
+        if self.encoder:
+            vectors = map(str, self.encoder.queries(queries).tolist())
+            return [[Row(*found) for found in self._run(_NEAREST, v, v, k)] for v in vectors]
         language = settings["language"]
         return [
             [Row(*found) for found in self._run(_SEARCH, language, query, k)] for query in queries
@@ -166,7 +192,7 @@ class PostgresTable(Collection):
 
 
 class PostgresRetriever(ServerRetriever):
-    """Passages in a table of Postgres, found by full text search."""
+    """Passages in a table of Postgres, found by full text search or by vectors."""
 
     @classmethod
     def open(cls, place: str) -> PostgresRetriever:
@@ -192,7 +218,7 @@ class PostgresRetriever(ServerRetriever):
 
         Args:
             passages: The corpus; it is read once.
-            place: The address.
+            place: The address; an encoder that it names makes vectors, too.
             progress: Whether a terminal shows a progress bar.
             language: The server's text search configuration, such as `german` or `simple`.
 
