@@ -14,6 +14,7 @@ from exsearch.agent.events import showing
 from exsearch.config import parse_config, to_plain
 from exsearch.data.questions import tell_unanswered
 from exsearch.engines import open_engine
+from exsearch.errors import DataError
 from exsearch.evaluation.metrics import exact_match
 from exsearch.jobs.inputs import Asking, open_inputs, with_today_s_method
 from exsearch.jobs.provenance import refuse_others, settle
@@ -106,7 +107,11 @@ def rollout_figures(file: Path) -> dict[str, Any]:
         counts[trajectory.stop_reason.value] += 1
         pairs = groups.setdefault(trajectory.question.id, [])
         if isinstance(trace, WeightedTrajectory):
-            em = exact_match(trajectory.answer, trajectory.question.answers)
+            try:
+                em = exact_match(trajectory.answer, trajectory.question.answers)
+            except ValueError as error:
+                named = f'question "{trajectory.question.id}"'
+                raise DataError(f"{named} was weighed: {error}", file=file) from None
             pairs.append((trace.weight, em))
     samples = [pair for pairs in groups.values() for pair in pairs]
     signal = [pairs for pairs in groups.values() if any(weight for weight, _ in pairs)]
