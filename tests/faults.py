@@ -23,7 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WRITES = ("open", "write", "mkdir", "posix_fallocate", "serialize")  # what a full disk refuses
+UNNAMED = "open-unnamed"  # a temporary file in a folder; `tempfile` gives it a name if that fails
+WRITES = (
+    "open",
+    "write",
+    "mkdir",
+    "posix_fallocate",
+    "serialize",
+    UNNAMED,
+)  # what a full disk refuses
 CLEANING = ("unlink", "rmdir", "remove")  # what a full disk allows, and a failing one may leave
 
 
@@ -129,7 +137,7 @@ class Disk:
                    opener: Any = None) -> Any:  # fmt: skip
             if not set(mode) & set("wax+") or isinstance(file, int):
                 return real(file, mode, buffering, encoding, errors, newline, closefd, opener)
-            disk.touch("open", file)
+            disk.touch(UNNAMED if os.path.isdir(file) else "open", file)
             raw = Raw(file, mode.replace("b", "").replace("t", ""), closefd, opener)
             if buffering == 0:
                 return raw

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from exsearch.runs import verify_folder
-from faults import CLEANING, Command, Outcome, commands
+from faults import CLEANING, UNNAMED, Command, Outcome, commands
 
 Files = dict[str, bytes]
 # What differs from one run to the next. Hashes of chunks go with them: seconds are in the chunks.
@@ -194,7 +194,9 @@ class World:
         self.clean()
         outcome = self.run(*self.args, fault=fault, number=number)
         if outcome.code == 0:  # the fault hit what only cleans up, or came after the last write
-            assert outcome.done[number - 1].split()[0] in CLEANING or fault == "ENOSPC"
+            spoiled = outcome.done[number - 1].split()[0]
+            assert spoiled in (*CLEANING, UNNAMED) or fault == "ENOSPC"
+            assert spoiled != UNNAMED or content(self.root) == self.new
         else:
             assert outcome.code == 11, outcome.said
             assert outcome.said.startswith("exsearch: error: the disk is full or fails")
