@@ -21,6 +21,9 @@ It does not hold bad rollouts: those are data (`records.StopReason`).
 
 from __future__ import annotations
 
+import contextlib
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -115,3 +118,24 @@ class ModelServerError(ExSearchError):
     """
 
     exit_code = 12
+
+
+@contextlib.contextmanager
+def model_errors(name: str, remedy: str) -> Iterator[None]:
+    """One line for whatever the libraries raise on a model that they can't load.
+
+    Args:
+        name: The model's folder or name.
+        remedy: What to do about it.
+
+    Raises:
+        ModelError: the block raised anything but an error of our own.
+    """
+    try:
+        yield
+    except ExSearchError:
+        raise
+    except Exception as error:
+        said = str(error)
+        reason = textwrap.shorten(said if " " in said else repr(error), 300, placeholder=" …")
+        raise ModelError(f"can't load the model {name!r}: {reason}; {remedy}") from error

@@ -7,10 +7,9 @@ its manifest first. It does not know what the model is used for.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +22,19 @@ from transformers import (
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from exsearch.errors import ExSearchError, MissingExtraError, ModelError
+from exsearch.errors import MissingExtraError, ModelError, model_errors
 from exsearch.json_files import read_json
 from exsearch.models.settings import VERIFY_VARIABLE
 from exsearch.runs import MANIFEST, is_complete, verify_folder
 
 _ADAPTER = "adapter_model.safetensors"
 _TRUST = {"trust_remote_code": False}
+_TAKES = "--model takes smollm2-135m, a Hugging Face id, a model folder or a finished run"
 
 
-@contextlib.contextmanager
-def loading(folder: str | Path) -> Iterator[None]:
-    """One line for whatever the libraries raise on a model that they can't load.
-
-    Raises:
-        ModelError: the block raised anything but an error of our own.
-    """
-    try:
-        yield
-    except ExSearchError:
-        raise
-    except Exception as error:
-        said = str(error)
-        reason = textwrap.shorten(said if " " in said else repr(error), 300, placeholder=" …")
-        raise ModelError(
-            f"can't load the model {str(folder)!r}: {reason}; --model takes smollm2-135m, a "
-            "Hugging Face id, a model folder or a finished run"
-        ) from error
+def loading(folder: str | Path) -> AbstractContextManager[None]:
+    """One line, a `ModelError`, for whatever the libraries raise on a model they can't load."""
+    return model_errors(str(folder), _TAKES)
 
 
 def verify_model(folder: str | Path) -> None:

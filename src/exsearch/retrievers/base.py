@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from exsearch.records import Passage
+from exsearch.records import Passage, refuse_text
 
 
 @runtime_checkable
@@ -47,6 +47,18 @@ class Retriever(Protocol):
         so it holds no path and no time.
         """
         ...
+
+
+def refuse_search(queries: Sequence[str], k: int) -> None:
+    """Refuse what is no search: one text in place of a list, or no passage to find.
+
+    Raises:
+        TypeError: `queries` is one text.
+        ValueError: `k` is below 1.
+    """
+    refuse_text("queries", queries)
+    if k < 1:
+        raise ValueError(f"k is {k}, expected 1 or more passages")
 
 
 class Indexable:

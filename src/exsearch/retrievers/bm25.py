@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from exsearch.errors import ConfigError, DataError, IndexDamagedError, RetrieverError
 from exsearch.json_files import read_json
-from exsearch.records import Passage, refuse_text
+from exsearch.records import Passage
 from exsearch.retrievers import FACTS_FILE, REMEDY
 from exsearch.retrievers.analyser import Analyser
-from exsearch.retrievers.base import Indexable
+from exsearch.retrievers.base import Indexable, refuse_search
 from exsearch.retrievers.passages import PassageStore, write_passages
 from exsearch.retrievers.pieces import KeptPieces, NewPieces, write_postings
 from exsearch.retrievers.postings import FirstPostings, Postings
@@ -231,11 +231,7 @@ class Bm25Retriever:
             RetrieverError: a passage can't be read.
             TypeError: `ids` is one text.
         """
-        refuse_text("ids", ids)
-        try:
-            return [self._store.find(id_) for id_ in ids]
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise RetrieverError(f"a passage can't be read: {error}; {REMEDY}") from error
+        return self._store.fetch(ids)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """The best passages for each query, best first; of equal scores the earlier in the corpus.
@@ -252,9 +248,7 @@ class Bm25Retriever:
             RetrieverError: a passage can't be read.
             ValueError: `k` is below 1.
         """
-        refuse_text("queries", queries)
-        if k < 1:
-            raise ValueError(f"k is {k}, expected 1 or more passages")
+        refuse_search(queries, k)
         try:
             return [self._search_one(query, k) for query in queries]
         except (OSError, ValueError, KeyError, IndexError) as error:

@@ -18,9 +18,9 @@ import numpy as np
 from exsearch.errors import ConfigError, IndexDamagedError, ModelError, RetrieverError
 from exsearch.json_files import read_json
 from exsearch.progress import Bars
-from exsearch.records import Passage, refuse_text
+from exsearch.records import Passage
 from exsearch.retrievers import FACTS_FILE, REMEDY
-from exsearch.retrievers.base import Indexable
+from exsearch.retrievers.base import Indexable, refuse_search
 from exsearch.retrievers.encoder import Encoder
 from exsearch.retrievers.encoding import VECTORS_FILE, encode_passages
 from exsearch.retrievers.inverted import InvertedFile, build_inverted
@@ -200,11 +200,7 @@ class DenseRetriever:
             RetrieverError: a passage can't be read.
             TypeError: `ids` is one text.
         """
-        refuse_text("ids", ids)
-        try:
-            return [self._store.find(id_) for id_ in ids]
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise RetrieverError(f"a passage can't be read: {error}; {REMEDY}") from error
+        return self._store.fetch(ids)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
         """The best passages for each query, best first; of equal scores the earlier in the corpus.
@@ -221,9 +217,7 @@ class DenseRetriever:
             RetrieverError: the model fails, or a passage can't be read.
             ValueError: `k` is below 1.
         """
-        refuse_text("queries", queries)
-        if k < 1:
-            raise ValueError(f"k is {k}, expected 1 or more passages")
+        refuse_search(queries, k)
         asked = [query for query in dict.fromkeys(queries) if query.strip()]
         try:
             vectors = self.encoder.queries(asked)

@@ -21,6 +21,7 @@ from exsearch.errors import ConfigError, RetrieverError
 from exsearch.http_client import BACKOFF, RETRIES, FailedRequest, HttpClient, bearer
 from exsearch.json_files import MAX_LINE
 from exsearch.records import Passage, refuse_text
+from exsearch.retrievers.base import refuse_search
 from exsearch.retrievers.protocol import read_fetched, read_found, read_identity
 from exsearch.retrievers.servers.address import SECRETS
 
@@ -125,9 +126,7 @@ class HttpRetriever:
             TypeError: `queries` is one text.
             ValueError: `k` is below 1.
         """
-        refuse_text("queries", queries)
-        if k < 1:
-            raise ValueError(f"k is {k}, expected 1 or more passages")
+        refuse_search(queries, k)
 
         def ask(batch: list[str]) -> Coroutine[Any, Any, list[list[Passage]]]:
             body = {"queries": batch, "topk": k, "return_scores": True}

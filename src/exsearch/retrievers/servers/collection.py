@@ -101,6 +101,8 @@ class Facts:
 class Collection(ABC):
     """One collection of one server; threads may share it.
 
+    A kind of server is made from the text of an address, and gives its parts to this class.
+
     Args:
         address: Where the server is.
         name: The name of the collection.
@@ -111,11 +113,13 @@ class Collection(ABC):
         failures: What the client raises where the server fails.
         most: The most passages that one search gives.
         secrets: What no message may repeat.
+        filling: True while it is filled, when a request may take longer than a search.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]]
     most: ClassVar[int] = 10_000
     secrets: tuple[str, ...] = ()
+    filling = False
 
     def __init__(self, address: Address, name: str):
         self.address, self.name = address, name

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from exsearch.errors import ConfigError
-from exsearch.records import Passage
 from exsearch.retrievers.servers.address import Address
 from exsearch.retrievers.servers.collection import BUSY, Collection, Facts, Row
-from exsearch.retrievers.servers.filling import fill
-from exsearch.retrievers.servers.retriever import ServerRetriever
 
 _FIELDS = ["id", "title", "text", "hash"]
 
@@ -81,7 +78,7 @@ class ElasticIndex(Collection):
             "id": {"type": "keyword"},
             "title": shown,
             "text": shown,
-            "words": {"type": "text", "analyzer": facts.settings["analyzer"]},
+            "words": {"type": "text", "analyzer": facts.settings["language"]},
             "hash": {"type": "keyword", "index": False},
         }
         meta = {"exsearch": facts.dump()}
@@ -139,48 +136,6 @@ class ElasticIndex(Collection):
     def _lines(self, path: str, lines: Sequence[Any]) -> Any:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         return self._ask("POST", f"/{self.name}/{path}", text, "x-ndjson")
-
-
-class ElasticRetriever(ServerRetriever):
-    """Passages in an index of Elasticsearch, found by BM25."""
-
-    collection: type[ElasticIndex]
-
-    @classmethod
-    def open(cls, place: str) -> ElasticRetriever:
-        """Open an index.
-
-        Args:
-            place: `elasticsearch+https://host:port/index`, `opensearch+https://user@host:port/index`.
-
-        Raises:
-            ConfigError: the address can't be used.
-            IndexDamagedError: no index is there that was filled to its end.
-            RetrieverError: the server failed.
-        """
-        return cls(cls.collection(place))
-
-    @classmethod
-    def build(
-        cls,
-        passages: Iterable[Passage],
-        place: str,
-        *,
-        progress: bool = True,
-        analyzer: str = "english",
-    ) -> int:
-        """Fill the index at an address, and return the number of its passages.
-
-        Args:
-            passages: The corpus; it is read once.
-            place: The address.
-            progress: Whether a terminal shows a progress bar.
-            analyzer: The server's name of an analyser, such as `german` or `standard`.
-
-        Raises:
-            DataError, ConfigError, RetrieverError: see `filling.fill`.
-        """
-        return fill(cls.collection(place), passages, {"analyzer": analyzer}, progress)
 
 
 def _refuse_part(reply: dict[str, Any]) -> None:

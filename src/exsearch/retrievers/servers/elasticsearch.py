@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from exsearch.errors import MissingExtraError
-from exsearch.retrievers.servers.elastic import ElasticIndex, ElasticRetriever, ServerRefusal
+from exsearch.retrievers.servers.elastic import ElasticIndex, ServerRefusal
+from exsearch.retrievers.servers.retriever import ServerRetriever
 
 try:
     from elastic_transport import ConnectionTimeout, TransportError
@@ -42,7 +43,7 @@ class ElasticsearchIndex(ElasticIndex):
         return -1 if isinstance(error, ConnectionTimeout | ServerRefusal) else 0
 
 
-class ElasticsearchRetriever(ElasticRetriever):
+class ElasticsearchRetriever(ServerRetriever):
     """Passages in an index of Elasticsearch, found by BM25."""
 
     collection = ElasticsearchIndex

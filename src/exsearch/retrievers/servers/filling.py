@@ -38,6 +38,7 @@ def fill(
         ConfigError: something else stands there.
         RetrieverError: the server failed.
     """
+    collection.filling = True
     settings = settings | {"encoder": collection.encoded}
     passages = passages if isinstance(passages, Indexable) else Indexable(passages)
     begun = _begun(collection, settings)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from exsearch.errors import ConfigError, MissingExtraError
-from exsearch.records import Passage
 from exsearch.retrievers.servers.address import Address
 from exsearch.retrievers.servers.collection import Collection, Facts, Row
-from exsearch.retrievers.servers.filling import fill
 from exsearch.retrievers.servers.retriever import ServerRetriever
 
 try:
@@ -167,41 +165,7 @@ class MilvusCollection(Collection):
 class MilvusRetriever(ServerRetriever):
     """Passages in a collection of Milvus, found by BM25 or by vectors."""
 
-    @classmethod
-    def open(cls, place: str) -> MilvusRetriever:
-        """Open a collection.
-
-        Args:
-            place: `milvus://host:port/collection` or `milvus:///folder/file.db/collection`.
-
-        Raises:
-            ConfigError: the address can't be used.
-            IndexDamagedError: no collection is there that was filled to its end.
-            RetrieverError: the server failed.
-        """
-        return cls(MilvusCollection(place))
-
-    @classmethod
-    def build(
-        cls,
-        passages: Iterable[Passage],
-        place: str,
-        *,
-        progress: bool = True,
-        language: str = "english",
-    ) -> int:
-        """Fill the collection at an address, and return the number of its passages.
-
-        Args:
-            passages: The corpus; it is read once.
-            place: The address; an encoder that it names makes vectors, too.
-            progress: Whether a terminal shows a progress bar.
-            language: A language that Milvus has a stemmer for; empty for none.
-
-        Raises:
-            DataError, ConfigError, RetrieverError: see `filling.fill`.
-        """
-        return fill(MilvusCollection(place), passages, {"language": language}, progress)
+    collection = MilvusCollection
 
 
 def _analyser(language: str) -> dict[str, Any]:

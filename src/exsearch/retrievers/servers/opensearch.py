@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from exsearch.errors import MissingExtraError
-from exsearch.retrievers.servers.elastic import ElasticIndex, ElasticRetriever, ServerRefusal
+from exsearch.retrievers.servers.elastic import ElasticIndex, ServerRefusal
+from exsearch.retrievers.servers.retriever import ServerRetriever
 
 try:
     from opensearchpy import OpenSearch
@@ -41,7 +42,7 @@ class OpenSearchIndex(ElasticIndex):
         return status if isinstance(status, int) else 0
 
 
-class OpenSearchRetriever(ElasticRetriever):
+class OpenSearchRetriever(ServerRetriever):
     """Passages in an index of OpenSearch, found by BM25."""
 
     collection = OpenSearchIndex

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import queue
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
 from urllib.parse import urlsplit, urlunsplit
 
 from exsearch.errors import ConfigError, MissingExtraError
-from exsearch.records import Passage
 from exsearch.retrievers.servers.address import Address
 from exsearch.retrievers.servers.collection import Collection, Facts, Row
-from exsearch.retrievers.servers.filling import fill
 from exsearch.retrievers.servers.retriever import ServerRetriever
 
 try:
@@ -61,7 +59,6 @@ class PostgresTable(Collection):
     Args:
         place: `postgresql://user@host:port/database?table=name`; libpq's options for TLS and the
             folder of a socket as `host` may follow.
-        limited: Whether the server ends a statement after the address's `timeout`.
 
     Raises:
         ConfigError: the address can't be used.
@@ -70,7 +67,7 @@ class PostgresTable(Collection):
     failures = (psycopg.Error,)
     most = 1_000_000
 
-    def __init__(self, place: str, *, limited: bool):
+    def __init__(self, place: str):
         address = Address.parse(place, ("table", "encoder", *_LIBPQ))
         expected = "?table= and small letters, digits and _, at most 50"
         table = address.options.get("table", "")
@@ -79,7 +76,6 @@ class PostgresTable(Collection):
             raise ConfigError(f"{address}: host is no folder of a socket")
         self._table = sql.Identifier(table)
         self._url = _without(place, _OWN)
-        self._statement = int(address.timeout * 1000) if limited else 0  # milliseconds
         try:
             conninfo.conninfo_to_dict(self._url)
         except psycopg.ProgrammingError as error:
@@ -98,7 +94,8 @@ class PostgresTable(Collection):
             connection = psycopg.connect(
                 self._url, autocommit=True, connect_timeout=seconds, application_name="exsearch"
             )
-            settings = {"statement_timeout": str(self._statement)}
+            milliseconds = 0 if self.filling else int(self.address.timeout * 1000)  # 0: no limit
+            settings = {"statement_timeout": str(milliseconds)}
             for setting in (settings | _SCAN if self.encoder else settings).items():
                 connection.execute("SELECT set_config(%s, %s, false)", setting)
         try:
@@ -194,39 +191,7 @@ class PostgresTable(Collection):
 class PostgresRetriever(ServerRetriever):
     """Passages in a table of Postgres, found by full text search or by vectors."""
 
-    @classmethod
-    def open(cls, place: str) -> PostgresRetriever:
-        """Open the table at `postgresql://user@host:port/database?table=name`.
-
-        Raises:
-            ConfigError: the address can't be used.
-            IndexDamagedError: no table is there that was filled to its end.
-            RetrieverError: the server failed.
-        """
-        return cls(PostgresTable(place, limited=True))
-
-    @classmethod
-    def build(
-        cls,
-        passages: Iterable[Passage],
-        place: str,
-        *,
-        progress: bool = True,
-        language: str = "english",
-    ) -> int:
-        """Fill the table at an address, and return the number of its passages.
-
-        Args:
-            passages: The corpus; it is read once.
-            place: The address; an encoder that it names makes vectors, too.
-            progress: Whether a terminal shows a progress bar.
-            language: The server's text search configuration, such as `german` or `simple`.
-
-        Raises:
-            DataError, ConfigError, RetrieverError: see `filling.fill`.
-        """
-        table = PostgresTable(place, limited=False)
-        return fill(table, passages, {"language": language}, progress)
+    collection = PostgresTable
 
 
 def _without(place: str, names: Sequence[str]) -> str:

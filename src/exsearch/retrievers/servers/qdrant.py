@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from exsearch.errors import ConfigError, MissingExtraError, RetrieverError
-from exsearch.records import Passage
 from exsearch.retrievers.servers.address import Address
 from exsearch.retrievers.servers.collection import BUSY, Collection, Facts, Row
-from exsearch.retrievers.servers.filling import fill
 from exsearch.retrievers.servers.retriever import ServerRetriever
 
 try:
@@ -135,41 +133,7 @@ class QdrantCollection(Collection):
 class QdrantRetriever(ServerRetriever):
     """Passages in a collection of Qdrant, found by BM25 or by vectors."""
 
-    @classmethod
-    def open(cls, place: str) -> QdrantRetriever:
-        """Open a collection.
-
-        Args:
-            place: `qdrant://host:port/collection` or `qdrant+https://…`.
-
-        Raises:
-            ConfigError: the address can't be used.
-            IndexDamagedError: no collection is there that was filled to its end.
-            RetrieverError: the server failed.
-        """
-        return cls(QdrantCollection(place))
-
-    @classmethod
-    def build(
-        cls,
-        passages: Iterable[Passage],
-        place: str,
-        *,
-        progress: bool = True,
-        language: str = "english",
-    ) -> int:
-        """Fill the collection at an address, and return the number of its passages.
-
-        Args:
-            passages: The corpus; it is read once.
-            place: The address; an encoder that it names makes vectors, too.
-            progress: Whether a terminal shows a progress bar.
-            language: A language that Qdrant has stopwords and a stemmer for.
-
-        Raises:
-            DataError, ConfigError, RetrieverError: see `filling.fill`.
-        """
-        return fill(QdrantCollection(place), passages, {"language": language}, progress)
+    collection = QdrantCollection
 
 
 def _document(text: str, settings: dict[str, Any]) -> models.Document:

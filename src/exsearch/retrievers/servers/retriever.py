@@ -7,11 +7,14 @@ the server ranks is its own matter.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import ClassVar, Self
 
 from exsearch.errors import RetrieverError
 from exsearch.records import Passage, refuse_text
+from exsearch.retrievers.base import refuse_search
 from exsearch.retrievers.servers.collection import MOST_ID, Collection, Row, content_hash
+from exsearch.retrievers.servers.filling import fill
 
 QUERY_WORDS = 512  # servers refuse a query of more clauses than they are set for
 _QUERY_SIGNS = 10_000  # for text without blanks
@@ -27,7 +30,12 @@ class ServerRetriever:
     Raises:
         IndexDamagedError: nothing stands there that was filled to its end.
         RetrieverError: the server failed.
+
+    Attributes:
+        collection: Makes a collection from its address.
     """
+
+    collection: ClassVar[Callable[[str], Collection]]
 
     def __init__(self, collection: Collection):
         self._collection = collection
@@ -36,6 +44,39 @@ class ServerRetriever:
         settings = self._facts.settings | {"encoder": collection.encoded}
         settings = json.dumps(settings, sort_keys=True)
         self._identity = f"{collection.address.kind} sha256:{self._facts.sha256} {settings}"
+
+    @classmethod
+    def open(cls, place: str) -> Self:
+        """Open the collection at an address.
+
+        Raises:
+            ConfigError: the address can't be used.
+            IndexDamagedError: no collection is there that was filled to its end.
+            RetrieverError: the server failed.
+        """
+        return cls(cls.collection(place))
+
+    @classmethod
+    def build(
+        cls,
+        passages: Iterable[Passage],
+        place: str,
+        *,
+        progress: bool = True,
+        language: str = "english",
+    ) -> int:
+        """Fill the collection at an address, and return the number of its passages.
+
+        Args:
+            passages: The corpus; it is read once.
+            place: The address; an encoder that it names makes vectors, too.
+            progress: Whether a terminal shows a progress bar.
+            language: The server's name of how a language's words are compared, such as `german`.
+
+        Raises:
+            DataError, ConfigError, RetrieverError: see `filling.fill`.
+        """
+        return fill(cls.collection(place), passages, {"language": language}, progress)
 
     def __len__(self) -> int:
         return self._facts.passages
@@ -59,9 +100,7 @@ class ServerRetriever:
             ValueError: `k` is below 1.
             RetrieverError: the server failed, or gave what was not filled in.
         """
-        refuse_text("queries", queries)
-        if k < 1:
-            raise ValueError(f"k is {k}, expected 1 or more passages")
+        refuse_search(queries, k)
         plain = [_plain(query) for query in queries]
         asked = [query for query in plain if query]
         if not asked:
