@@ -14,6 +14,7 @@ from typing import Any
 
 from exsearch.errors import DataError, RunError
 from exsearch.evaluation.evaluate import SUMMARY_FILE
+from exsearch.evaluation.groups import LINKS
 from exsearch.evaluation.metrics import (
     all_metrics,
     exact_match,
@@ -66,6 +67,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             counted = summary.get(f"{metric.name}_n")
             over = "" if counted is None else f" (over {counted})"
             lines.append(f"{metric.label + ' %':<16} {percent(summary, metric.name)}{over}")
+    if groups := summary.get("groups"):
+        lines += ["", _groups_table(groups), ""]
     if summary.get("steps") is not None:
         lines.append(f"{'steps':<16} {summary['steps']:.2f}")
     for name in ("stop_reasons", "malformed"):
@@ -84,6 +87,21 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if "seconds" in summary:
         lines.append(f"{'seconds':<16} {summary['seconds']:.0f}")
     return "\n".join(lines)
+
+
+def _groups_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """How well questions are answered that may be guessed, and those that may not."""
+    heads = ("questions by group", "n", "EM %", "F1 %", "guessing %")
+    rows = [(*heads, *LINKS)]
+    for name, figures in groups.items():
+        links = [figures["chain"][link] for link in LINKS]
+        counts = ["-" if count is None else str(count) for count in links]
+        if lucky := figures["chain"]["lucky"]:
+            counts[-1] += f" + {lucky}"
+        shares = (percent(figures, metric) for metric in ("em", "f1"))
+        guessed = f"{100 * figures['guess']:.1f}"
+        rows.append((safe(name), str(figures["n"]), *shares, guessed, *counts))
+    return table(rows)
 
 
 def comparison_text(compared: Mapping[str, Mapping[str, Any]]) -> str:
@@ -327,8 +345,11 @@ def trace_text(trace: Trace) -> str:
     trajectory = trajectory_of(trace)
     question = trajectory.question
     lines = [f"{safe(trajectory.id)}  {safe(question.question)}"]
+    gains = dict(enumerate(trajectory.turn_gains, start=1))
     for number, step in enumerate(trajectory.steps, start=1):
         lines += _step_lines(number, step, set(question.supporting))
+        if number in gains:
+            lines.append(f"     gain: {gains[number]:+.2f} (log p of the gold answer)")
     lines.append(f"  answer: {safe(trajectory.answer) or '(none)'}{_verdict(trajectory)}")
     if question.answers:
         lines.append(f"  gold: {safe(' | '.join(question.answers))}")

@@ -16,7 +16,7 @@ import torch
 
 from exsearch.agent.episode import answer_ids
 from exsearch.agent.rollout import rollout
-from exsearch.agent.shown import shown_passage
+from exsearch.agent.shown import shown_passages
 from exsearch.engines.base import GREEDY, Sampling
 from exsearch.engines.local.engine import TransformersEngine
 from exsearch.methods.base import Answer, Ask, Look, Malformed, Method, Plan
@@ -153,7 +153,7 @@ def seen_prompts(t: Trajectory, method: Method, tokenizer: Any) -> list[tuple[in
     for number, call in enumerate(t.calls):
         while isinstance(move, Look):
             (found,) = Facts().search([move.query], move.k)
-            move = plan.send(tuple(shown_passage(p, move.words, tokenizer) for p in found))
+            move = plan.send(tuple(p for p, _ in shown_passages(found, move, tokenizer)))
         words = f"{move.prompt}\n{move.hint}" if move.hint else move.prompt
         ids = tokenizer.encode_chat([{"role": "user", "content": words}])
         prompts.append((*ids, *tokenizer.encode(move.forced)))

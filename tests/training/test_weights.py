@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from exsearch.training.weights import (
     OBJECTIVE_FLOOR,
     effective_sample_size,
+    group_advantages,
     importance_weights,
     log_sum_exp,
     mean_and_error,
@@ -165,3 +166,12 @@ def test_the_objective_at_its_edges():
     mean, error = mean_and_error([-1.0])
     assert mean == -1.0 and math.isnan(error)
     assert all(math.isnan(v) for v in mean_and_error([]))
+
+
+def test_group_advantages_by_hand():
+    # Mean 1/4, variance 3/16: 1 is √3 deviations above, 0 is 1/√3 below.
+    found = importance_weights([0.0] * 4, weighting="group_advantage", rewards=[1, 0, 0, 0])
+    assert found == pytest.approx([math.sqrt(3), *[-1 / math.sqrt(3)] * 3], rel=1e-5)
+    assert sum(found) == pytest.approx(0, abs=1e-12)
+    assert group_advantages([0.5, 0.5]) == [0.0, 0.0]
+    assert group_advantages([1.0]) == [0.0]

@@ -7,8 +7,8 @@ from exsearch.training.batches import micro_batches
 from exsearch.training.m_step import batch_loss
 
 
-def weighted_loss(model, sequences):
+def weighted_loss(model, sequences, clip=0.0):
     """- Σ weight · log p over all tokens of the sequences that carry loss."""
     (batch,) = micro_batches(sequences, 10**9)
     with packed_attention(model):
-        return batch_loss(model, batch)
+        return batch_loss(model, batch, clip)

@@ -11,12 +11,12 @@ import dataclasses
 from collections.abc import Sequence
 
 from exsearch.agent.examples import WorkedExamples
-from exsearch.agent.shown import shown_passage, shown_question
+from exsearch.agent.shown import shown_passages, shown_question
 from exsearch.engines.base import ChatTokenizer
 from exsearch.errors import ModelError
 from exsearch.methods.base import Answer, Ask, Look, Malformed, Method, Plan
 from exsearch.methods.format import ANSWER_FRAME, render_answer
-from exsearch.records import Call, Passage, Question, Step, StopReason, Trajectory
+from exsearch.records import Call, Passage, Question, Spans, Step, StopReason, Trajectory
 
 
 def begin(
@@ -94,16 +94,19 @@ class Episode:
         self.retries = 0
         self.retrying = False  # the next call repeats a malformed one
         self._plan, self._steps = plan, steps
-        self._whole: dict[Passage, Passage] = {}  # what the plan was shown of each -> the passage
+        # What the plan was shown of each passage -> the passage, and where it stands there.
+        self._whole: dict[Passage, tuple[Passage, Spans]] = {}
         self._go_on(None)
 
     @property
     def steps(self) -> list[Step]:
         """The finished searches, which the plan appends, with the passages as they were found."""
-        return [
-            dataclasses.replace(step, passages=tuple(self._whole.get(p, p) for p in step.passages))
-            for step in self._steps
-        ]
+        return [self._whole_step(step) for step in self._steps]
+
+    def _whole_step(self, step: Step) -> Step:
+        found = [self._whole.get(p, (p, ())) for p in step.passages]
+        passages, spans = (tuple(part) for part in zip(*found, strict=True)) if found else ((), ())
+        return dataclasses.replace(step, passages=passages, spans=spans)
 
     def prompt_ids(self, *, hinted: bool = False) -> tuple[int, ...]:
         """The token ids of the next call's prompt; what is forced is part of them, without loss.
@@ -152,12 +155,13 @@ class Episode:
     def found(self, passages: Sequence[Passage]) -> None:
         """Take in the passages that the search found, best first, and go on to the next move.
 
-        The plan gets what may be shown of them (`shown_passage`); `steps` has them whole.
+        The plan gets what may be shown of them (`shown_passages`); `steps` has them whole.
         """
         assert self.look is not None
-        shown = [shown_passage(p, self.look.words, self.tokenizer) for p in passages]
-        self._whole |= zip(shown, passages, strict=True)
-        self._go_on(tuple(shown))
+        shown = shown_passages(passages, self.look, self.tokenizer)
+        for whole, (part, spans) in zip(passages, shown, strict=True):
+            self._whole[part] = whole, spans
+        self._go_on(tuple(part for part, _ in shown))
 
     def _go_on(self, value: object) -> None:
         """Hand the plan what it waits for, up to its next move or its end."""

@@ -2,7 +2,7 @@
 
 The text is spelled in a given tokenizer's ids, without log-probs: nothing was sampled. So warm-up
 data, worked examples and a teacher's trajectories are written by the method itself. It asks no
-model and searches nothing.
+model.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from exsearch.agent.episode import Episode, begin
 from exsearch.agent.examples import WorkedExamples
 from exsearch.engines.base import ChatTokenizer, Message
-from exsearch.methods.base import Answer, Ask, Method
+from exsearch.methods.base import Answer, Ask, Method, Solved
 from exsearch.methods.format import (
     Search,
     one_line,
@@ -21,8 +21,10 @@ from exsearch.methods.format import (
     render_thought,
 )
 from exsearch.records import Call, CallKind, Question, Step, Trajectory
+from exsearch.retrievers.base import Retriever
 
 _THOUGHTS = (CallKind.THINK, CallKind.ANSWER)
+_Calls = list[tuple[Ask, str]]  # what was asked, and the reply
 
 
 class UnreplayableError(ValueError):
@@ -78,19 +80,60 @@ def worked_examples(
         UnreplayableError: a trajectory has no answer, or can't be replayed; or the method's prompts
             go on from one another, so that there is no place for examples.
     """
-    turns: dict[CallKind, list[Message]] = {}
-    for n, trajectory in enumerate(trajectories):
+    made: list[_Calls] = []
+    for trajectory in trajectories:
         if not trajectory.answer:
             raise UnreplayableError(f"trajectory {trajectory.id!r} has no answer to show")
-        _, calls = _replayed(
-            trajectory.question, trajectory.steps, trajectory.answer, method, tokenizer
-        )
+        steps, answer = trajectory.steps, trajectory.answer
+        made.append(_replayed(trajectory.question, steps, answer, method, tokenizer)[1])
+    return _shown(made)
+
+
+def demonstrations(
+    solved: Sequence[tuple[Question, Solved]],
+    method: Method,
+    retriever: Retriever,
+    tokenizer: ChatTokenizer,
+) -> WorkedExamples:
+    """Earlier turns for an untrained model, of a method that says what is to be replied to it.
+
+    Args:
+        solved: Questions that are solved; the method's own searches are made anew.
+        method: The method that the model will be asked by.
+        retriever: The retriever that answers them.
+        tokenizer: Any tokenizer: the turns are text, which it only has to read back.
+
+    Raises:
+        UnreplayableError: the method does not say what is to be replied, or can't read it.
+        RetrieverError: a search failed.
+    """
+    made: list[_Calls] = []
+    for question, solution in solved:
+        episode = begin(question, method, tokenizer)
+        calls: _Calls = []
+        while episode.stop_reason is None:
+            if episode.look is not None:
+                episode.found(retriever.search([episode.look.query], episode.look.k)[0])
+                continue
+            assert episode.ask is not None
+            if episode.ask.reply is None:
+                raise UnreplayableError(f"no example can be made for the method {method.name}")
+            calls.append((episode.ask, episode.ask.reply(solution)))
+            _say(episode, calls[-1][1])
+        made.append(calls)
+    return _shown(made)
+
+
+def _shown(made: Sequence[_Calls]) -> WorkedExamples:
+    """The turns that are shown of the calls of each solved question."""
+    turns: dict[CallKind, list[Message]] = {}
+    for n, calls in enumerate(made):
         if any(ask.goes_on for ask, _ in calls):
             raise UnreplayableError("worked examples need a method whose prompts are new chats")
         thoughts = [call for call in calls if call[0].kind in _THOUGHTS]
-        at = (
-            0 if n == 0 else len(thoughts) - 1 if n == len(trajectories) - 1 else len(thoughts) // 2
-        )
+        if not thoughts:
+            continue
+        at = 0 if n == 0 else len(thoughts) - 1 if n == len(made) - 1 else len(thoughts) // 2
         for kind in _THOUGHTS:
             turns.setdefault(kind, []).extend(_turns(*thoughts[at]))
         for kind in (CallKind.SELECT, CallKind.RECORD):
@@ -106,10 +149,10 @@ def _turns(ask: Ask, reply: str) -> list[Message]:
 
 def _replayed(
     question: Question, steps: Sequence[Step], answer: str, method: Method, tokenizer: ChatTokenizer
-) -> tuple[Trajectory, list[tuple[Ask, str]]]:
+) -> tuple[Trajectory, _Calls]:
     """The trajectory, and for each call what was asked and the reply as text."""
     episode = begin(question, method, tokenizer)
-    calls: list[tuple[Ask, str]] = []
+    calls: _Calls = []
     while episode.stop_reason is None:
         done = len(episode.steps)
         step = steps[done] if done < len(steps) else None

@@ -16,8 +16,10 @@ from typing import Any
 from exsearch.agent.events import OnEvent
 from exsearch.agent.examples import WorkedExamples
 from exsearch.agent.rollout import count_failed, rollout
+from exsearch.agent.turns import can_score_turns, with_turn_scores
 from exsearch.engines.base import GREEDY, Engine, Sampling
 from exsearch.errors import DataError, EngineError
+from exsearch.evaluation.groups import chain, group_figures, group_of, guess_right
 from exsearch.evaluation.metrics import Judged, Metric, Rules, all_metrics, single_recalls
 from exsearch.evaluation.significance import mean_figures
 from exsearch.methods.base import Method
@@ -85,6 +87,11 @@ def evaluate(
     file = folder / TRAJECTORIES_FILE
 
     def work(asked: Sequence[Question]) -> tuple[Iterator[str], dict[str, Any]]:
+        scored: dict[str, Trajectory] = {}
+
+        def score(ended: Sequence[Trajectory]) -> None:
+            scored.update({t.id: t for t in with_turn_scores(ended, engine)})
+
         trajectories = rollout(
             asked,
             engine,
@@ -94,8 +101,10 @@ def evaluate(
             seed=seed,
             examples=examples,
             retry_malformed=retry_malformed,
+            on_finished=score if can_score_turns(engine) else None,
             on_event=on_event,
         )
+        trajectories = [scored.get(t.id, t) for t in trajectories]
         alone = len(asked) == chunk
         failed = count_failed(
             trajectories, max_error_share, file, EngineError, alone=alone, noun="questions"
@@ -135,10 +144,14 @@ def row(trajectory: Trajectory, metrics: Sequence[Metric], rules: Rules = "kilt"
         "answers": list(question.answers),
         "prediction": trajectory.answer,
         **{metric.name: metric.function(judged) for metric in metrics},
+        "group": group_of(question).value,
+        "guess": guess_right(question),
+        "chain": chain(trajectory),
         "steps": len(trajectory.steps),
         "queries": [s.query for s in trajectory.steps],
         "recalls": single_recalls(judged),
         "passages_a_search": max((len(s.passages) for s in trajectory.steps), default=0),
+        "turn_gains": list(trajectory.turn_gains),
         "evidence": [dataclasses.asdict(e) for e in trajectory.evidence],
         "stop_reason": trajectory.stop_reason.value,
         "malformed": trajectory.malformed,
@@ -162,14 +175,16 @@ def summarise(
 
     Returns:
         The mean of each metric, from 0 to 1, by its name, with its 95 % interval in `ci95`
-        (`mean_interval`); counts; and mean `steps`. A metric that says nothing about some
-        questions has the number of the others as `<name>_n`.
+        (`mean_interval`); the same of each group in `groups` (`group_figures`); counts; and mean
+        `steps`. A metric that says nothing about some questions has the number of the
+        others as `<name>_n`.
     """
     figures = {metric.name: [row[metric.name] for row in rows] for metric in metrics}
     malformed = Counter(r["malformed"] for r in rows if r["malformed"])
     return {
         "n": len(rows),
         **mean_figures(figures, seed=seed),
+        "groups": group_figures(rows, [*figures, "guess"], seed=seed),
         "steps": _mean([float(r["steps"]) for r in rows]),
         "passages_a_search": max(r["passages_a_search"] for r in rows) if rows else 0,
         "stop_reasons": dict(Counter(r["stop_reason"] for r in rows)),

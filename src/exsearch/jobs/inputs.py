@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from exsearch.agent.examples import WorkedExamples
-from exsearch.agent.replay import UnreplayableError, worked_examples
+from exsearch.agent.replay import UnreplayableError, demonstrations, worked_examples
 from exsearch.config import to_plain, user_path
 from exsearch.data import SAMPLES, sample_path
 from exsearch.data.questions import load_questions
@@ -20,9 +20,10 @@ from exsearch.engines.base import Engine
 from exsearch.engines.config import ModelConfig
 from exsearch.errors import ConfigError
 from exsearch.methods import method_values, open_method
-from exsearch.methods.base import Method
+from exsearch.methods.base import Method, Solved
+from exsearch.methods.searcher import SearcherMethod
 from exsearch.models.settings import resolve_model
-from exsearch.records import Question
+from exsearch.records import Question, Trajectory
 from exsearch.retrievers import open_retriever
 from exsearch.retrievers.base import Retriever
 from exsearch.retrievers.guarded import TIMEOUT, guarded
@@ -126,6 +127,7 @@ def solved_examples(
 
     Raises:
         ConfigError: the method has none, or the file gives too few.
+        RetrieverError: a search failed.
     """
     if not source.count:
         return None
@@ -133,16 +135,27 @@ def solved_examples(
 
     questions = load_questions(question_file(source.file))
     tokenizer = engine.tokenizer
-    data = warm_up_data(questions, retriever, tokenizer, method, examples=source.count)
+    steps = method if isinstance(method, SearcherMethod) else SearcherMethod()
+    data = warm_up_data(questions, retriever, tokenizer, steps, examples=source.count)
     if len(data.items) < source.count:
         raise ConfigError(
             f"{source.file}: {len(data.items)} of {source.count} worked examples could be made; "
             "they need questions with a decomposition whose support is found"
         )
+    trajectories = [item.trajectory for item in data.items]
     try:
-        return worked_examples([item.trajectory for item in data.items], method, tokenizer)
+        if steps is method:
+            return worked_examples(trajectories, method, tokenizer)
+        solved = [(t.question, _solved(t)) for t in trajectories]
+        return demonstrations(solved, method, retriever, tokenizer)
     except UnreplayableError as error:
         raise ConfigError(f"{error}: with the searcher, that is --context notes") from None
+
+
+def _solved(trajectory: Trajectory) -> Solved:
+    """What a searcher's trajectory found out, without how it did."""
+    facts = ((step.query, step.evidence.text) for step in trajectory.steps if step.evidence)
+    return Solved(tuple(facts), trajectory.answer)
 
 
 def question_file(name: str) -> Path:

@@ -20,7 +20,12 @@ METHODS = {
     "searcher": "exsearch.methods.searcher:SearcherMethod",
     "direct": "exsearch.methods.direct:DirectMethod",
     "rag": "exsearch.methods.rag:RagMethod",
+    "chain-of-thought": "exsearch.methods.chain_of_thought:ChainOfThoughtMethod",
     "self-ask": "exsearch.methods.self_ask:SelfAskMethod",
+    "ircot": "exsearch.methods.ircot:IrcotMethod",
+    "iter-retgen": "exsearch.methods.iter_retgen:IterRetgenMethod",
+    "guess": "exsearch.methods.guess:GuessMethod",
+    "guess-title": "exsearch.methods.guess:GuessTitleMethod",
 }
 DEFAULT_METHOD = "searcher"
 

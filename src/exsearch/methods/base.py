@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Generator
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from exsearch.records import CallKind, Passage, Question, Step, StopReason
+
+Show = Literal["start", "query"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,11 +33,26 @@ class Answer:
             where the frame was forced.
         stop_reason: Why the trajectory ends with it: `answered`, or `max_steps` where the answer
             was forced because no search was left.
+        thought: What the reply says before the frame, on one line.
     """
 
     text: str
     start: int = dataclasses.field(default=0, compare=False)
     stop_reason: StopReason = StopReason.ANSWERED
+    thought: str = dataclasses.field(default="", compare=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Solved:
+    """A question that is solved already, for examples that show a model what to reply.
+
+    Attributes:
+        facts: A sub-query and the fact that answers it, for each step on the way.
+        answer: The answer.
+    """
+
+    facts: tuple[tuple[str, str], ...]
+    answer: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +82,8 @@ class Ask:
             the plain one (`method.md`, "Around the method").
         goes_on: True continues the chat of the call before, as one growing sequence; False begins
             a new chat.
+        reply: What is replied, after what is forced, by someone who has solved the question; None
+            where examples are made of a searcher's trajectories.
     """
 
     kind: CallKind
@@ -74,6 +93,7 @@ class Ask:
     forced: str = ""
     hint: str = ""
     goes_on: bool = False
+    reply: Callable[[Solved], str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,13 +103,16 @@ class Look:
     Attributes:
         query: The sub-query that is searched for.
         k: The most passages that the search returns.
-        words: The number of words of each passage that the plan shows: it gets no more of them, and
-            of text without blanks as much as so many words may take.
+        words: The number of words of each passage that the plan gets, and of text without blanks as
+            much as so many words may take.
+        show: Which words these are: the first ones of each text (`start`), or those of the
+            sentences that fit the query, of better passages more (`query`).
     """
 
     query: str
     k: int
     words: int = 1000
+    show: Show = "start"
 
 
 Plan = Generator[Ask | Look, Any, Answer]

@@ -28,4 +28,4 @@ class DirectMethod:
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
         """Ask for the answer, and end with it (`Method.plan`)."""
-        return (yield ask_answer(answer_prompt(question.question, None, 0), self.answer_tokens))
+        return (yield ask_answer(answer_prompt(question.question), self.answer_tokens))

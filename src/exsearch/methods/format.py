@@ -17,7 +17,7 @@ import functools
 import re
 from collections.abc import Sequence
 
-from exsearch.methods.base import Answer, Ask, Look, Malformed
+from exsearch.methods.base import Answer, Ask, Malformed, Solved
 from exsearch.records import CallKind, Evidence, Passage, Step, StopReason
 
 SEARCH_FRAME = "Search:"
@@ -33,8 +33,17 @@ RECORD_INSTRUCTION = (
     f'Copy the fact that answers the query after its label: "[n] <fact>", or "{NOTHING_FOUND}"'
 )
 ANSWER_INSTRUCTION = f'Reply "{ANSWER_FRAME} <short answer>": a name, a date, a number, yes or no.'
+REASON_INSTRUCTION = (
+    f'Reason in a sentence or two, then reply "{ANSWER_FRAME} <short answer>": a name, a date, a '
+    "number, yes or no."
+)
+NEXT_INSTRUCTION = (
+    "Write the next sentence of the reasoning: one fact from the passages. When it is complete, "
+    f'reply "{ANSWER_FRAME} <short answer>".'
+)
 SELECT_INSTRUCTION = f'Name the passages that help, best first: "[n] [m]", or "{NONE_SELECTED}"'
 
+_WORD = re.compile(r"\S+")
 _LABEL = re.compile(r"\[(\d+)\]")
 _LEADING_LABELS = re.compile(r"(?:\[\d+\]\s*)+")
 # Control characters, what is invisible, and what turns the direction of writing.
@@ -61,6 +70,12 @@ def one_line(text: str) -> str:
     return _LABEL.sub(r"(\1)", flat)
 
 
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where each word of a text from outside begins and ends; `one_line` puts them together."""
+    plain = _CONTROL.sub(lambda found: " " * len(found[0]), text)
+    return [found.span() for found in _WORD.finditer(plain)]
+
+
 def labels(passages: Sequence[Passage]) -> dict[str, str]:
     """Label (`"1"` to `"k"`) -> passage id; the one mapping between them."""
     return {str(n): passage.id for n, passage in enumerate(passages, start=1)}
@@ -83,37 +98,66 @@ def _note(step: Step) -> str:
     return f"{one_line(step.query)} {evidence}"
 
 
-def record_prompt(query: str, passages: Sequence[Passage], words: int) -> str:
-    """The prompt of a record: a sub-query and the passages found, each cut to `words` words."""
-    return "\n".join([RECORD_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages, words)])
+def record_prompt(query: str, passages: Sequence[Passage]) -> str:
+    """The prompt of a record: a sub-query and what is shown of the passages found."""
+    return "\n".join([RECORD_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages)])
 
 
-def select_prompt(query: str, passages: Sequence[Passage], words: int) -> str:
-    """The prompt of a choice: a sub-query and the passages found, each cut to `words` words."""
-    return "\n".join([SELECT_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages, words)])
+def select_prompt(query: str, passages: Sequence[Passage]) -> str:
+    """The prompt of a choice: a sub-query and what is shown of the passages found."""
+    return "\n".join([SELECT_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages)])
 
 
-def answer_prompt(question: str, passages: Sequence[Passage] | None, words: int) -> str:
+def answer_prompt(
+    question: str,
+    passages: Sequence[Passage] | None = None,
+    *,
+    instruction: str = ANSWER_INSTRUCTION,
+    thoughts: Sequence[str] | None = None,
+) -> str:
     """The prompt of an answer, with passages or without.
 
     Args:
         question: The question to answer.
-        passages: The passages that a search found, which may be none; None without a search.
-        words: The number of words of each passage that are shown.
+        passages: What is shown of the passages that a search found, which may be none; None
+            without a search.
+        instruction: What is to be replied.
+        thoughts: The sentences of the reasoning so far, which may be none; None shows no place for
+            them.
     """
-    frames = [] if passages is None else _frames(passages, words)
-    return "\n".join([ANSWER_INSTRUCTION, *frames, f"Question: {one_line(question)}"])
+    frames = [] if passages is None else _frames(passages)
+    lines = [instruction, *frames, f"Question: {one_line(question)}"]
+    if thoughts is not None:
+        lines.append(f"Reasoning: {' '.join(map(one_line, thoughts)) or 'none'}")
+    return "\n".join(lines)
 
 
-def ask_thought(prompt: str, max_tokens: int, *, goes_on: bool = False) -> Ask:
+def ask_thought(
+    prompt: str, max_tokens: int, *, goes_on: bool = False, done: int | None = None
+) -> Ask:
     """Ask for a sub-query or the answer.
 
     Args:
         prompt: The user turn.
         max_tokens: The most tokens that the reply may take.
         goes_on: True continues the chat of the call before.
+        done: The number of searches so far, for examples; None where they are made otherwise.
     """
-    return Ask(CallKind.THINK, prompt, parse_thought, max_tokens, goes_on=goes_on)
+
+    def reply(solved: Solved) -> str:
+        assert done is not None
+        if done < len(solved.facts):
+            return render_thought(Search(solved.facts[done][0]))
+        return render_thought(Answer(solved.answer))
+
+    return Ask(
+        CallKind.THINK,
+        prompt,
+        parse_thought,
+        max_tokens,
+        goes_on=goes_on,
+        reply=None if done is None else reply,
+    )
 
 
 def ask_answer(
@@ -132,29 +176,64 @@ def ask_answer(
         goes_on: True continues the chat of the call before.
     """
     parse = functools.partial(parse_forced_answer, stop_reason=stop_reason)
-    return Ask(CallKind.ANSWER, prompt, parse, max_tokens, ANSWER_FRAME, goes_on=goes_on)
+    return Ask(
+        CallKind.ANSWER,
+        prompt,
+        parse,
+        max_tokens,
+        ANSWER_FRAME,
+        goes_on=goes_on,
+        reply=lambda solved: render_answer(solved.answer),
+    )
 
 
-def noted(look: Look, found: Sequence[Passage]) -> Step:
-    """A step whose evidence is the beginning of the best passage.
+def ask_reasons(prompt: str, max_tokens: int) -> Ask:
+    """Ask for reasons and the answer after them, in one reply.
 
     Args:
-        look: The search; so many words of the passage as it shows become evidence.
+        prompt: The user turn.
+        max_tokens: The most tokens that the reply may take.
+    """
+
+    def reply(solved: Solved) -> str:
+        facts = [one_line(fact) for _, fact in solved.facts]
+        return " ".join([*facts, render_thought(Answer(solved.answer))])
+
+    return Ask(CallKind.THINK, prompt, parse_reasons, max_tokens, reply=reply)
+
+
+def ask_sentence(prompt: str, max_tokens: int, done: int) -> Ask:
+    """Ask for the next sentence of the reasoning, or the answer.
+
+    Args:
+        prompt: The user turn.
+        max_tokens: The most tokens that the reply may take.
+        done: The number of sentences so far.
+    """
+
+    def reply(solved: Solved) -> str:
+        if done < len(solved.facts):
+            return one_line(solved.facts[done][1])
+        return render_thought(Answer(solved.answer))
+
+    return Ask(CallKind.THINK, prompt, parse_sentence, max_tokens, reply=reply)
+
+
+def noted(query: str, found: Sequence[Passage]) -> Step:
+    """A step whose evidence is what is shown of the best passage.
+
+    Args:
+        query: The query of the search.
         found: The passages that it found, best first; where there are none, there is no evidence.
     """
-    evidence = [Evidence(shown_text(p, look.words), (p.id,)) for p in found[:1]]
-    return Step(look.query, tuple(found), evidence=evidence[0] if evidence else None)
+    evidence = [Evidence(one_line(p.text), (p.id,)) for p in found[:1]]
+    return Step(query, tuple(found), evidence=evidence[0] if evidence else None)
 
 
-def shown_text(passage: Passage, words: int) -> str:
-    """What a prompt shows of a passage's text: its first `words` words, on one line."""
-    return " ".join(one_line(passage.text).split(" ")[:words])
-
-
-def _frames(passages: Sequence[Passage], words: int) -> list[str]:
+def _frames(passages: Sequence[Passage]) -> list[str]:
     frames = []
     for n, passage in enumerate(passages, start=1):
-        title, text = one_line(passage.title), shown_text(passage, words)
+        title, text = one_line(passage.title), one_line(passage.text)
         frames.append(f"[{n}] {title}: {text}" if title else f"[{n}] {text}")
     return frames or ["(no passages)"]
 
@@ -187,6 +266,28 @@ def parse_thought(text: str) -> Search | Answer | Malformed:
         start = blanks + len(ANSWER_FRAME)
         return Answer(answer, start) if answer else Malformed("empty_answer")
     return Malformed("no_action")
+
+
+def parse_reasons(text: str) -> Answer | Malformed:
+    """Read reasons that end with an answer on one line, after its frame."""
+    before, frame, after = text.rpartition(ANSWER_FRAME)
+    answer = after.strip()
+    if not frame:
+        return Malformed("no_answer")
+    if not answer or "\n" in answer:
+        return Malformed("several_lines" if answer else "empty_answer")
+    thought = one_line(before)
+    return Answer(" ".join(answer.split()), len(before) + len(frame), thought=thought)
+
+
+def parse_sentence(text: str) -> str | Answer | Malformed:
+    """Read a sentence on one line, or the answer after its frame."""
+    if text.strip().startswith(ANSWER_FRAME):
+        return parse_reasons(text)
+    sentence = one_line(text)
+    if not sentence or "\n" in text.strip():
+        return Malformed("several_lines" if sentence else "empty_thought")
+    return sentence
 
 
 def parse_forced_answer(

@@ -17,7 +17,7 @@ from collections.abc import Generator
 from typing import Any, ClassVar, Literal
 
 from exsearch.config import check_least
-from exsearch.methods.base import Answer, Ask, Found, Look, Plan
+from exsearch.methods.base import Answer, Ask, Found, Look, Plan, Show
 from exsearch.methods.format import (
     ask_answer,
     ask_thought,
@@ -37,7 +37,8 @@ class SearcherMethod:
     Attributes:
         max_steps: T, the most searches; after them the answer frame is forced.
         passages: The most passages that a search returns.
-        passage_words: The number of words of each passage that the model is shown.
+        passage_words: The number of words of a passage that the model is shown, on average.
+        show: Which words these are: the `start` of the text, or the sentences that fit the `query`.
         context: What a prompt holds: `notes` (a thought sees question and notes, a record its
             sub-query and passages) or `transcript` (all that came before, one growing sequence).
         select: Whether the model picks passages between search and record.
@@ -51,6 +52,7 @@ class SearcherMethod:
     max_steps: int = 5
     passages: int = 5
     passage_words: int = 100
+    show: Show = "start"
     context: Literal["notes", "transcript"] = "notes"
     select: bool = False
     thought_tokens: int = 64
@@ -68,7 +70,7 @@ class SearcherMethod:
             action = yield ask_thought(self._prompt(question, steps), limit, goes_on=goes_on)
             if isinstance(action, Answer):
                 return action
-            found = yield Look(action.query, self.passages, self.passage_words)
+            found = yield Look(action.query, self.passages, self.passage_words, self.show)
             steps.append((yield from self._read(action.query, found, goes_on)))
         prompt = self._prompt(question, steps)
         return (yield ask_answer(prompt, limit, StopReason.MAX_STEPS, goes_on=goes_on))
@@ -79,7 +81,7 @@ class SearcherMethod:
         if self.select and found:
             selected = yield Ask(
                 CallKind.SELECT,
-                select_prompt(query, found, self.passage_words),
+                select_prompt(query, found),
                 lambda text: parse_select(text, found),
                 self.select_tokens,
                 goes_on=goes_on,
@@ -89,7 +91,7 @@ class SearcherMethod:
             return step
         evidence = yield Ask(
             CallKind.RECORD,
-            record_prompt(query, step.shown, self.passage_words),
+            record_prompt(query, step.shown),
             lambda text: parse_record(text, step.shown),
             self.record_tokens,
             goes_on=goes_on,

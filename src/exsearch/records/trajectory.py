@@ -6,6 +6,7 @@ A weighted one also has its weight among the samples of its question. Both are m
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from enum import StrEnum
@@ -59,6 +60,9 @@ class Evidence:
         refuse_text("passage_ids", self.passage_ids)
 
 
+Spans = tuple[tuple[int, int], ...]  # where parts of a text begin and end, in characters
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
     """One search: what was asked, what was found, and what was kept of it.
@@ -69,12 +73,14 @@ class Step:
         selected_ids: The ids of the passages that the model selected, best first; None where the
             select action is off.
         evidence: The fact that was recorded; None where nothing in the passages helped.
+        spans: Which parts of each passage's text the model was shown; None where it is not known.
     """
 
     query: str
     passages: tuple[Passage, ...]
     selected_ids: tuple[str, ...] | None = None
     evidence: Evidence | None = None
+    spans: tuple[Spans, ...] | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         refuse_text("selected_ids", self.selected_ids)
@@ -134,6 +140,8 @@ class Trajectory:
         method: The name of the method that made it (`methods.METHODS`).
         truncated_sampling: True where the tokens were drawn from a distribution that leaves some
             out (`top_p` below 1, or greedy): the importance weight is then approximate.
+        turn_scores: a_t, log p of the gold answer after the first t searches, in nats, for t from 0
+            on (`agent.turns`); empty where it was not scored.
 
     Example:
         A question, one search that found one passage, and the answer. Id 2 ends a reply; ids 40 and
@@ -176,6 +184,12 @@ class Trajectory:
     seconds: float = 0.0
     method: str = "searcher"
     truncated_sampling: bool = False
+    turn_scores: tuple[float, ...] = ()
+
+    @property
+    def turn_gains(self) -> tuple[float, ...]:
+        """Δ_t = a_t - a_(t-1) of each search, in nats (`method.md`, "Around the method")."""
+        return tuple(b - a for a, b in itertools.pairwise(self.turn_scores))
 
     @property
     def id(self) -> str:

@@ -23,16 +23,22 @@ class TrainingSequence:
         input_ids: The token ids, prompts included.
         loss_weights: For each id the factor of -log p(id | ids before it) in the loss; mostly 0.
         sources: The ids of the trajectories that the sequence came from.
+        against: For each id its factor where it is to become less likely, 0 or less; empty where
+            nothing is. `loss_weights` are then 0 or more.
+        sampled: For each id its log p when it was sampled, for a ratio of policies; empty for the
+            loss of the method.
     """
 
     input_ids: tuple[int, ...]
     loss_weights: tuple[float, ...]
     sources: tuple[str, ...]
+    against: tuple[float, ...] = ()
+    sampled: tuple[float, ...] = ()
 
     @property
     def targets(self) -> int:
         """The number of tokens that carry loss."""
-        return sum(w != 0 for w in self.loss_weights)
+        return sum(w != 0 for w in self.loss_weights) + sum(w != 0 for w in self.against)
 
 
 def training_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:
@@ -78,6 +84,39 @@ def training_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:
     return [s for s in done if s.targets]
 
 
+def policy_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:
+    """The sequences of one trajectory for a policy gradient; its weight is its advantage A_k.
+
+    All sampled tokens carry it, those of the answer too, however the trajectory ended; the gold
+    answer carries nothing (`method.md`, "Around the method").
+
+    Args:
+        item: The trajectory, with the log p of each token when it was sampled.
+
+    Raises:
+        ValueError: its calls have no such log p.
+    """
+    if not item.weight:
+        return []
+    done: list[TrainingSequence] = []
+    for call in item.trajectory.calls:
+        if len(call.log_probs) != len(call.output_ids):
+            raise ValueError(f"trajectory {item.trajectory.id!r} has no log p of its tokens")
+        before = (0.0,) * len(call.prompt_ids)
+        up, down = max(item.weight, 0.0), min(item.weight, 0.0)
+        count = len(call.output_ids)
+        done.append(
+            TrainingSequence(
+                (*call.prompt_ids, *call.output_ids),
+                (*before, *[up] * count),
+                (item.trajectory.id,),
+                (*before, *[down] * count),
+                (*before, *call.log_probs),
+            )
+        )
+    return done
+
+
 def merged(sequences: Iterable[TrainingSequence]) -> list[TrainingSequence]:
     """Equal sequences as one with their weights added: the same loss for less work."""
     by_ids: dict[tuple[int, ...], TrainingSequence] = {}
@@ -88,6 +127,8 @@ def merged(sequences: Iterable[TrainingSequence]) -> list[TrainingSequence]:
                 s.input_ids,
                 tuple(a + b for a, b in zip(other.loss_weights, s.loss_weights, strict=True)),
                 (*other.sources, *s.sources),
+                tuple(a + b for a, b in zip(other.against, s.against, strict=True)),
+                s.sampled,
             )
         by_ids[s.input_ids] = s
     return list(by_ids.values())
@@ -108,6 +149,8 @@ class MicroBatch:
         weights: For each target the sum of the loss weights of all sequences that go through it,
             float64 (M,).
         sources: The ids of the trajectories.
+        against: For each target the sum of `against`, float64 (M,); None for the method's loss.
+        sampled: For each target its log p when it was sampled, float64 (M,); None likewise.
     """
 
     ids: np.ndarray
@@ -117,6 +160,8 @@ class MicroBatch:
     predictors: np.ndarray
     weights: np.ndarray
     sources: tuple[str, ...]
+    against: np.ndarray | None = None
+    sampled: np.ndarray | None = None
 
 
 def micro_batches(sequences: Sequence[TrainingSequence], budget: int) -> Iterator[MicroBatch]:
@@ -131,12 +176,19 @@ def micro_batches(sequences: Sequence[TrainingSequence], budget: int) -> Iterato
         size = spans[-1].start + spans[-1].new
         ids, positions = np.zeros(size, np.int64), np.zeros(size, np.int64)
         weights, predictors = np.zeros(size), np.zeros(size, np.int64)
+        against, sampled = np.zeros(size), np.zeros(size)
         for s, span in zip(chosen, spans, strict=True):
             ids[span.all_places] = s.input_ids
             positions[span.all_places] = np.arange(len(s.input_ids))
             weights[span.all_places] += s.loss_weights
+            if s.sampled:
+                against[span.all_places] += s.against
+                # Where one sequence has a prompt's token another may have sampled it.
+                own = np.asarray(s.sampled)
+                sampled[span.all_places] = np.where(own, own, sampled[span.all_places])
             predictors[span.all_places[1:]] = span.all_places[:-1]
-        at = np.flatnonzero(weights)
+        at = np.flatnonzero((weights != 0) | (against != 0))
+        policy = any(s.sampled for s in chosen)
         sources = tuple(dict.fromkeys(name for s in chosen for name in s.sources))
         yield MicroBatch(
             ids,
@@ -146,6 +198,8 @@ def micro_batches(sequences: Sequence[TrainingSequence], budget: int) -> Iterato
             predictors[at],
             weights[at],
             sources,
+            against[at] if policy else None,
+            sampled[at] if policy else None,
         )
 
 
@@ -185,11 +239,18 @@ def without_negligible(
     return kept, left_out
 
 
-def mean_loss_tokens(items: Iterable[WeightedTrajectory]) -> float:
+def mean_loss_tokens(items: Iterable[WeightedTrajectory], *, policy: bool = False) -> float:
     """The mean number of tokens that carry loss in a trajectory with any weight; else 0.
 
     `method.md`, M-step: each optimizer step is divided by it.
+
+    Args:
+        items: The weighted trajectories.
+        policy: True counts what a policy gradient learns from: all that was sampled.
     """
+    if policy:
+        sampled = [item.trajectory.output_tokens for item in items if item.weight]
+        return sum(sampled) / len(sampled) if sampled else 0.0
     counts = [
         sum(latent for _, latent in item.trajectory.latent_calls)
         + sum(r * len(a) for r, a in zip(item.answer_shares, item.answer_ids, strict=True))

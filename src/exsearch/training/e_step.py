@@ -16,18 +16,20 @@ from typing import Any
 from exsearch.agent.episode import answer_ids
 from exsearch.agent.events import OnEvent
 from exsearch.agent.rollout import count_failed, rollout
+from exsearch.agent.turns import with_turn_scores
 from exsearch.config import check_least, check_positive, check_share
 from exsearch.engines.base import Engine, Sampling, TooLongError
 from exsearch.errors import ConfigError, TrainingError
-from exsearch.evaluation.metrics import exact_match
+from exsearch.evaluation.metrics import exact_match, f1
 from exsearch.halves import by_halves
 from exsearch.methods.base import Method
 from exsearch.records import Question, Trajectory, WeightedTrajectory
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import in_chunks
-from exsearch.training.weights import Weighting, importance_weights
+from exsearch.training.weights import Reward, Weighting, importance_weights
 from exsearch.trajectories import by_question, to_lines
 
+_REWARDS = {"em": exact_match, "f1": f1}
 _SCORED_TOGETHER = 32  # trajectories: few enough that the cache still holds the first of them
 
 
@@ -43,7 +45,10 @@ class EStepConfig:
         top_p: The mass of the likeliest tokens that are drawn from; below 1 the weights are
             approximate even when corrected.
         weighting: How a question's samples share its weight: `posterior`, `likelihood`, `uniform`,
-            `best` or `correct` (`method.md`, E-step).
+            `best` or `correct` (`method.md`, E-step); or `group_advantage`, for comparison: the
+            M-step then follows a clipped policy gradient, and no gold answer is a target.
+        reward: What `group_advantage` rewards: `em` or `f1` of the sampled answer; a sample without
+            an answer has 0.
         weight_temperature: τ, by which the a_k are divided before they become weights.
         length_normalized: Takes a_k as a mean over the answer's tokens, not as a sum. This is not
             the method.
@@ -60,6 +65,7 @@ class EStepConfig:
     temperature: float = 1.0
     top_p: float = 1.0
     weighting: Weighting = "posterior"
+    reward: Reward = "em"
     weight_temperature: float = 1.0
     length_normalized: bool = False
     proposal_correction: bool = True
@@ -132,6 +138,7 @@ def _with_weights(
             if config.proposal_correction
             else None,
             correct=[exact_match(t.answer, t.question.answers) == 1 for t in trajectories],
+            rewards=[_REWARDS[config.reward](t.answer, t.question.answers) for t in trajectories],
         )
         weights_of[group[0].trajectory.question.id] = iter(weights)
     return [
@@ -208,7 +215,8 @@ def sample_and_weigh(
         on_event: A function that is called with each event of the episodes.
 
     Returns:
-        For each chunk: `samples`, `failed` ones, `sampling_seconds` and `scoring_seconds`.
+        For each chunk: `samples`, `failed` ones, `sampling_seconds`, and `scoring_seconds`, of
+        which `turn_seconds` are for the likelihood after each search.
 
     Raises:
         TrainingError: more than `config.max_error_share` of a chunk's samples failed.
@@ -242,6 +250,7 @@ def sample_and_weigh(
             "failed": failed,
             "sampling_seconds": round(time.perf_counter() - start - scorer.seconds, 3),
             "scoring_seconds": round(scorer.seconds, 3),
+            "turn_seconds": round(scorer.turn_seconds, 3),
         }
         plain = [dataclasses.replace(t, seconds=0.0) for t in plain]
         return to_lines([*weighted, *plain]), facts
@@ -256,7 +265,7 @@ class _Scorer:
         self._engine, self._config = engine, config
         self._waiting: list[Trajectory] = []
         self._scored: dict[str, WeightedTrajectory] = {}
-        self.seconds = 0.0
+        self.seconds = self.turn_seconds = 0.0
 
     def weighable(self, trajectory: Trajectory) -> bool:
         """True where there is an answer to score, and token ids to score it after."""
@@ -275,7 +284,9 @@ class _Scorer:
     def finish(self) -> dict[str, WeightedTrajectory]:
         """All trajectories that were taken in, by id, scored and with weight 0."""
         start = time.perf_counter()
-        for item in _score_answers(self._waiting, self._engine, self._config):
+        waiting = with_turn_scores(self._waiting, self._engine)
+        self.turn_seconds += time.perf_counter() - start
+        for item in _score_answers(waiting, self._engine, self._config):
             plain = dataclasses.replace(item.trajectory, seconds=0.0)
             self._scored[plain.id] = dataclasses.replace(item, trajectory=plain)
         self._waiting = []

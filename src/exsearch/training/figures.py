@@ -66,19 +66,20 @@ def e_step_figures(items: Iterable[WeightedTrajectory], config: EStepConfig) -> 
         if t.malformed:
             malformed[t.malformed] += 1
     groups = list(samples.values())
-    signal = [g for g in groups if any(w > 0 for w, _, _, _ in g)]
+    signal = [g for g in groups if any(w != 0 for w, _, _, _ in g)]
+    shares = [] if config.weighting == "group_advantage" else signal  # advantages sum to 0
     objective, error = mean_and_error([question_objective([j for *_, j in g]) for g in groups])
     return {
         "questions": len(groups),
         "trajectories": len(steps),
         "objective": objective,
         "objective_standard_error": error,
-        "effective_sample_size": _mean([effective_sample_size([w for w, *_ in g]) for g in signal]),
+        "effective_sample_size": _mean([effective_sample_size([w for w, *_ in g]) for g in shares]),
         "share_without_signal": 1 - len(signal) / len(groups) if groups else None,
         "em": _mean([em for g in groups for _, em, _, _ in g]),
         "f1": _mean(f1_scores),
         "weighted_em": _mean(
-            [sum(w * em for w, em, _, _ in g) / sum(w for w, *_ in g) for g in signal]
+            [sum(w * em for w, em, _, _ in g) / sum(w for w, *_ in g) for g in shares]
         ),
         "steps": _mean(steps),
         "stop_reasons": dict(stop_reasons),

@@ -219,12 +219,18 @@ class Loop:
             seed = self.recipe.seed
             self._e_step(name, chosen, stage.trajectories, config, seed, iteration)
         items = WeightedFile(stage.trajectories)
+        policy = config.weighting == "group_advantage"
         if all(i.weight == 0 for i in items):
-            raise TrainingError(
-                f"{name}: no sampled trajectory reached an answer, so none has a weight; warm up "
-                "first (warm_up.examples), or start from a model that follows the format"
+            why = (
+                "all samples of each question have the same reward"
+                if policy
+                else ("no sampled trajectory reached an answer, so none has a weight")
             )
-        self._m_step(name, items, self.recipe.m_step)
+            raise TrainingError(
+                f"{name}: {why}; warm up first (warm_up.examples), or start from a model that "
+                "follows the format"
+            )
+        self._m_step(name, items, self.recipe.m_step, policy=policy)
 
     def _e_step(
         self,
@@ -257,7 +263,14 @@ class Loop:
         self.journal.log(name, event, **figures, **totals)
         return items
 
-    def _m_step(self, name: str, items: Sequence[WeightedTrajectory], config: MStepConfig) -> None:
+    def _m_step(
+        self,
+        name: str,
+        items: Sequence[WeightedTrajectory],
+        config: MStepConfig,
+        *,
+        policy: bool = False,
+    ) -> None:
         """Fine-tune from the newest weights into the stage's model, unless that is there."""
         stage = self._stage(name)
         if not is_complete(stage.model):
@@ -288,7 +301,14 @@ class Loop:
 
                 seed = f"{self.recipe.seed}/{name}"
                 summary = m_step(
-                    model, optimizer, items, config, seed=seed, first_step=first, on_step=on_step
+                    model,
+                    optimizer,
+                    items,
+                    config,
+                    seed=seed,
+                    first_step=first,
+                    policy=policy,
+                    on_step=on_step,
                 )
             self.journal.log(name, "m_step", **{**summary, "resumed_at_step": first})
             save_model(model, self.model, stage.model, self._asked_as)

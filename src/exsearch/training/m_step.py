@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -29,6 +30,7 @@ from exsearch.training.batches import (
     mean_loss_tokens,
     merged,
     micro_batches,
+    policy_sequences,
     training_sequences,
     without_negligible,
 )
@@ -66,7 +68,7 @@ def usable_questions(items: Sequence[WeightedTrajectory], min_log_likelihood: fl
     for i, item in enumerate(items):
         name = item.trajectory.question.id
         groups.setdefault(name, []).append(i)
-        weight[name] = weight.get(name, 0.0) + item.weight
+        weight[name] = weight.get(name, 0.0) + abs(item.weight)
         best[name] = max(best.get(name, -math.inf), item.answer_log_prob)
     signal = [name for name in groups if weight[name] > 0]
     hopeful = [name for name in signal if best[name] >= min_log_likelihood]
@@ -96,15 +98,17 @@ def new_optimizer(model: Any, config: MStepConfig | None = None) -> torch.optim.
     )
 
 
-def batch_loss(model: Any, batch: MicroBatch) -> torch.Tensor:
+def batch_loss(model: Any, batch: MicroBatch, clip: float = 0.0) -> torch.Tensor:
     """- Σ weight · log p over all tokens that carry loss: a sum, not a mean; one pass of the model.
 
-    It is called within `packed_attention`, and so is `backward` on its result (`method.md`,
-    M-step).
+    Where the batch has the log p of sampling it is - Σ min(r A, clip(r, 1-ε, 1+ε) A), with the
+    ratio r of p now to p then. It is called within `packed_attention`, and so is `backward` on its
+    result (`method.md`, M-step and "Around the method").
 
     Args:
         model: A transformers causal language model.
         batch: The tokens and targets of the pass.
+        clip: ε, for a batch with the log p of sampling.
 
     Raises:
         TrainingError: the loss is not finite; the message names the trajectories.
@@ -119,7 +123,16 @@ def batch_loss(model: Any, batch: MicroBatch) -> torch.Tensor:
     )  # (M, V): the head sees only what predicts a target
     targets = torch.from_numpy(batch.targets).to(device)
     losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")  # (M,)
-    loss = (torch.from_numpy(batch.weights).to(device, losses.dtype) * losses).sum()
+
+    def placed(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(device, losses.dtype)
+
+    if batch.sampled is None or batch.against is None:
+        loss = (placed(batch.weights) * losses).sum()
+    else:  # A > 0 and A < 0 apart: sequences that share a token may differ in sign
+        ratio = torch.exp(-losses - placed(batch.sampled))
+        gained = placed(batch.weights) * ratio.clamp(max=1 + clip)
+        loss = -(gained + placed(batch.against) * ratio.clamp(min=1 - clip)).sum()
     if not torch.isfinite(loss):
         names = ", ".join(batch.sources)
         raise TrainingError(
@@ -156,6 +169,7 @@ def m_step(
     *,
     seed: int | str = 0,
     first_step: int = 0,
+    policy: bool = False,
     on_step: Callable[[dict[str, float]], None] | None = None,
 ) -> dict[str, float]:
     """Fine-tune `model` in place.
@@ -167,6 +181,7 @@ def m_step(
         config: Rates and limits; by default as `MStepConfig` has them.
         seed: Decides the order of questions, and dropout where the model has it.
         first_step: The number of optimizer steps already taken, in a resumed run.
+        policy: True follows the clipped policy gradient of sampled tokens; weights are advantages.
         on_step: A function that is called after each optimizer step with its figures.
 
     Returns:
@@ -178,8 +193,9 @@ def m_step(
         ModelError: a model whose layers can't be packed (see `check_packable`).
     """
     config = config or MStepConfig()
-    usable = usable_questions(weighted, config.min_log_likelihood)
-    mean_tokens = mean_loss_tokens(weighted[i] for group in usable.questions for i in group)
+    usable = usable_questions(weighted, -math.inf if policy else config.min_log_likelihood)
+    learned = (weighted[i] for group in usable.questions for i in group)
+    mean_tokens = mean_loss_tokens(learned, policy=policy)
     total = steps_total(len(usable.questions), config)
     device = next(model.parameters()).device
     accelerator = Accelerator(
@@ -195,8 +211,12 @@ def m_step(
     weight = left_out = 0.0
     for step, questions in enumerate(_steps(usable.questions, config, seed)):
         samples = [[weighted[i] for i in group] for group in questions]
-        sequences, negligible = _sequences(samples, config.min_weight)
-        weight += sum(item.weight for group in samples for item in group)
+        if policy:
+            made = (s for group in samples for item in group for s in policy_sequences(item))
+            sequences, negligible = merged(made), 0.0
+        else:
+            sequences, negligible = _sequences(samples, config.min_weight)
+        weight += sum(abs(item.weight) for group in samples for item in group)
         left_out += negligible
         batches = list(micro_batches(sequences, config.token_budget))
         tokens = sum(len(b.ids) for b in batches)
@@ -272,7 +292,7 @@ def _optimizer_step(
     total = 0.0
     for batch in batches:
         with accelerator.autocast():
-            loss = batch_loss(model, batch) / norm
+            loss = batch_loss(model, batch, config.clip) / norm
         accelerator.backward(loss)
         total += loss.item()
     trained = [p for p in model.parameters() if p.requires_grad]

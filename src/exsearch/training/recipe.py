@@ -114,6 +114,8 @@ class MStepConfig:
         min_weight: Trajectories with less than this share of the largest w_k of their question are
             left out, and so are accepted answers with less than this share of the largest r_kj of
             their trajectory, whose part the others take over. What is left out is logged.
+        clip: ε, the most that the ratio of policies may differ from 1 to count, above 0; for
+            `e_step.weighting = "group_advantage"` alone.
         gradient_checkpointing: Saves memory for about a third more time.
         lora_rank: The rank of a LoRA adapter that is trained; 0 fine-tunes all weights instead.
         lora_alpha: The adapter's scale, times its rank.
@@ -128,6 +130,7 @@ class MStepConfig:
     weight_decay: float = 0.0
     min_log_likelihood: float = -math.inf
     min_weight: float = 1e-3
+    clip: float = 0.2
     gradient_checkpointing: bool = False
     lora_rank: int = 0
     lora_alpha: int = 32
@@ -137,7 +140,7 @@ class MStepConfig:
         check_least(self, weight_decay=0, lora_rank=0, lora_alpha=1)
         check_least(self, min_log_likelihood=-math.inf)  # not NaN
         check_share(self, "rise_share", "min_weight")
-        check_positive(self, "max_grad_norm")
+        check_positive(self, "max_grad_norm", "clip")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import Literal
 
 from exsearch.agent.episode import answer_ids, begin
 from exsearch.agent.replay import UnreplayableError, replay
-from exsearch.agent.shown import shown_passage
+from exsearch.agent.shown import shown_passages
 from exsearch.data.corpus import FULL_STOPS, count_words
 from exsearch.engines.base import ChatTokenizer
 from exsearch.errors import ConfigError, DataError, RetrieverError
 from exsearch.evaluation.metrics import normalize
-from exsearch.methods.base import Method
+from exsearch.methods.base import Look, Method
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import (
     Evidence,
@@ -190,8 +190,9 @@ def _steps(
         if not query:  # a search server may refuse it, and would end the work
             return "does not read back"
         short.append(hop.answer_short or hop.answer)
-        passages = tuple(retriever.search([query], method.passages)[0])
-        shown = [shown_passage(p, method.passage_words, tokenizer) for p in passages]
+        look = Look(query, method.passages, method.passage_words, method.show)
+        passages = tuple(retriever.search([query], look.k)[0])
+        shown = [part for part, _ in shown_passages(passages, look, tokenizer)]
         support = _support(hop, passages, shown)
         if support is None and missing_support == "leave_out":
             return "support not found"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean, pstdev, stdev
 from typing import Literal
 
 from exsearch.records import log_sum_exp
 
-Weighting = Literal["posterior", "likelihood", "uniform", "best", "correct"]
+Weighting = Literal["posterior", "likelihood", "uniform", "best", "correct", "group_advantage"]
+Reward = Literal["em", "f1"]
 
 
 def importance_weights(
@@ -22,6 +23,7 @@ def importance_weights(
     temperature: float = 1.0,
     log_ratios: Sequence[float] | None = None,
     correct: Sequence[bool] | None = None,
+    rewards: Sequence[float] | None = None,
 ) -> list[float]:
     """The weights w_k of the K samples of ONE question (`method.md`, E-step).
 
@@ -30,11 +32,13 @@ def importance_weights(
             where the answer was never reached.
         weighting: How weights follow from a_k: `posterior` softmax_k(a_k/τ); `likelihood`
             exp(a_k)/K; `uniform`, `best` and `correct` share 1 among all that reached the answer,
-            the best one, or those whose own answer matched.
+            the best one, or those whose own answer matched; `group_advantage` is no weight, but how
+            far the reward is above the mean of the question's, in standard deviations.
         temperature: τ, which `posterior` alone uses. It is not the temperature of sampling.
         log_ratios: log p(z_k|x)/q(z_k|x), in nats, where samples were drawn from another proposal
             q; `posterior` and `likelihood` alone use it. None is the model's own distribution.
         correct: Whether sample k's own answer matched; `correct` alone uses it.
+        rewards: What sample k's own answer is worth, from 0 to 1; `group_advantage` alone uses it.
 
     Returns:
         K weights; all 0 where no sample carries signal.
@@ -69,6 +73,20 @@ def importance_weights(
         case "correct":
             matched = [False] * len(reached) if correct is None else correct
             return _shared([r and c for r, c in zip(reached, matched, strict=True)])
+        case "group_advantage":
+            return group_advantages([0.0] * len(reached) if rewards is None else rewards)
+
+
+def group_advantages(rewards: Sequence[float]) -> list[float]:
+    """A_k = (r_k - mean r) / (sd r + 1e-6) of the K samples of one question.
+
+    The estimator of GRPO (Shao et al. 2024; `method.md`, "Around the method"), with the standard
+    deviation of these K; all 0 where all rewards are the same.
+    """
+    if len(set(rewards)) < 2:
+        return [0.0] * len(rewards)
+    mean, spread = fmean(rewards), pstdev(rewards)
+    return [(r - mean) / (spread + 1e-6) for r in rewards]
 
 
 def _softmax(values: Sequence[float]) -> list[float]:

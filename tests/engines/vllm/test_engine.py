@@ -59,7 +59,7 @@ def prompts(reference, sample_questions, sample_retriever):
     questions = [q.question for q in sample_questions[:5]]
     found = sample_retriever.search(questions, 5)
     texts = [think_prompt(q, []) for q in questions]
-    texts += [record_prompt(q, p, 100) for q, p in zip(questions, found, strict=True)]
+    texts += [record_prompt(q, p) for q, p in zip(questions, found, strict=True)]
     encode = reference.tokenizer.encode_chat
     return [encode([Message(role="user", content=text)]) for text in texts]
 

@@ -97,9 +97,7 @@ class LookFirstMethod:
         query = yield Ask(CallKind.THINK, prompt, read_name, self.query_tokens, forced="Search:")
         steps.append(Step(query, (yield Look(query, 1))))
         passages = steps[-1].passages
-        return (
-            yield ask_answer(answer_prompt(question.question, passages, 20), self.answer_tokens)
-        )
+        return (yield ask_answer(answer_prompt(question.question, passages), self.answer_tokens))
 
 
 def read_name(reply: str) -> str | Malformed:
