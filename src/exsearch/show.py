@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from exsearch.errors import DataError, RunError
+from exsearch.evaluation.audit import FIGURES, FIRST
 from exsearch.evaluation.evaluate import SUMMARY_FILE
 from exsearch.evaluation.groups import LINKS
 from exsearch.evaluation.metrics import (
@@ -69,6 +70,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             lines.append(f"{metric.label + ' %':<16} {percent(summary, metric.name)}{over}")
     if groups := summary.get("groups"):
         lines += ["", _groups_table(groups), ""]
+    if audited := summary.get("audit"):
+        lines += [_audit_table(audited), ""]
     if summary.get("steps") is not None:
         lines.append(f"{'steps':<16} {summary['steps']:.2f}")
     for name in ("stop_reasons", "malformed"):
@@ -101,6 +104,16 @@ def _groups_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
         shares = (percent(figures, metric) for metric in ("em", "f1"))
         guessed = f"{100 * figures['guess']:.1f}"
         rows.append((safe(name), str(figures["n"]), *shares, guessed, *counts))
+    return table(rows)
+
+
+def _audit_table(audited: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the corpus holds for each group of questions."""
+    heads = ("answer in a passage %", f"in the first {FIRST} of one search %", "support missing %")
+    rows = [("the corpus", "n", *heads)]
+    for name, figures in audited.items():
+        shares = (percent(figures, each) for each in FIGURES)
+        rows.append((safe(name), str(figures["n"]), *shares))
     return table(rows)
 
 

@@ -19,6 +19,7 @@ from exsearch.agent.rollout import count_failed, rollout
 from exsearch.agent.turns import can_score_turns, with_turn_scores
 from exsearch.engines.base import GREEDY, Engine, Sampling
 from exsearch.errors import DataError, EngineError
+from exsearch.evaluation.audit import audit
 from exsearch.evaluation.groups import chain, group_figures, group_of, guess_right
 from exsearch.evaluation.metrics import Judged, Metric, Rules, all_metrics, single_recalls
 from exsearch.evaluation.significance import mean_figures
@@ -47,6 +48,7 @@ def evaluate(
     retry_malformed: bool = True,
     chunk: int = CHUNK,
     max_error_share: float = 1.0,
+    audited: bool = False,
     on_event: OnEvent | None = None,
 ) -> dict[str, Any]:
     """Answer all questions and score the answers; goes on where an earlier call was killed.
@@ -69,10 +71,12 @@ def evaluate(
             begun with one number goes on with it.
         max_error_share: The share of a chunk's questions that may fail, from 0 to 1; the last
             chunk, if it is smaller, is judged together with all before it.
+        audited: Whether the figures say what the passages hold for these questions (`audit`).
         on_event: A function that is called with each event of the episodes.
 
     Returns:
-        The figures of `summarise`, the `rules`, and the `seconds` of all chunks together.
+        The figures of `summarise`, the `audit` where it was wanted, the `rules`, and the `seconds`
+        of all chunks together.
 
     Raises:
         DataError: no question, or one without an answer to score by.
@@ -119,6 +123,8 @@ def evaluate(
     text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
     write_atomic(folder / PREDICTIONS_FILE, text)
     summary = summarise(rows, metrics)
+    if audited:
+        summary["audit"] = audit(questions, retriever)
     summary["rules"] = rules
     summary["seconds"] = round(sum(c["seconds"] for c in chunks), 3)
     write_atomic(folder / SUMMARY_FILE, json.dumps(summary, indent=1))

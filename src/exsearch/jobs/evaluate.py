@@ -107,6 +107,7 @@ def evaluate(
                     examples=shown,
                     retry_malformed=retry_malformed,
                     chunk=chunk,
+                    audited=True,
                     on_event=showing(bar),
                 )
         finally:

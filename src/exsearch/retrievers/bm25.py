@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +223,10 @@ class Bm25Retriever:
     def identity(self) -> str:
         """The hash of the index's manifest, which holds the hash of every other file."""
         return self._identity
+
+    def passages(self) -> Iterator[Passage]:
+        """All passages of the index, in the order of the corpus."""
+        return (self._store[number] for number in range(len(self)))
 
     def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
         """The passages with these ids, in their order, without scores; None for an unknown id.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +192,10 @@ class DenseRetriever:
     def identity(self) -> str:
         """The hash of what is found: passages, vectors, model, index. The model's place is not."""
         return self._identity
+
+    def passages(self) -> Iterator[Passage]:
+        """All passages of the index, in the order of the corpus."""
+        return (self._store[number] for number in range(len(self)))
 
     def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
         """The passages with these ids, in their order, without scores; None for an unknown id.
