@@ -126,6 +126,26 @@ def comparison_text(compared: Mapping[str, Mapping[str, Any]]) -> str:
     return table(rows)
 
 
+def systems_text(found: Mapping[str, Any]) -> str:
+    """A comparison of several systems (`compare_systems`) as two tables."""
+    name = found["metric"]
+    heads = ("", f"{find_metric(name).label} %", "seeds, sd %", "tokens a question", "seconds")
+    rows = [heads]
+    for one in found["systems"]:
+        shown = percent({**one, "ci95": {name: one["ci95"]}}, name)
+        spread = one["seeds_sd"]
+        seeds = str(one["seeds"]) + ("" if spread is None else f", {100 * spread:.1f}")
+        cost = f"{one['tokens']:.0f}", f"{one['seconds']:.1f}"
+        rows.append((safe(one["name"]), shown, seeds, *cost))
+    of = f" of the group {found['group']}" if found["group"] else ""
+    lines = [f"{found['n']} questions{of} that all answered\n", table(rows), ""]
+    rows = [(f"{safe(found['systems'][0]['name'])} against", "% [95 %]", "p", "p, Holm", "wins")]
+    for one in found["against"]:
+        ps = f"{one['p']:.4f}", f"{one['p_holm']:.4f}"
+        rows.append((safe(one["name"]), _difference(one), *ps, f"{one['better']}-{one['worse']}"))
+    return "\n".join([*lines, table(rows)])
+
+
 def retrieval_text(summary: Mapping[str, Any], questions: Mapping[str, str]) -> str:
     """The figures of an evaluation of retrieval as tables, then the questions that flipped.
 

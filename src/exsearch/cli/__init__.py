@@ -17,7 +17,7 @@ from exsearch.cli.machine import doctor, quickstart
 from exsearch.cli.output import hold_streams
 from exsearch.cli.searching import evaluate_retrieval, retrieve
 from exsearch.cli.serving import serve_retriever
-from exsearch.cli.training import evaluate, score, train
+from exsearch.cli.training import compare, evaluate, score, train
 
 EXAMPLES = """\b
 Examples:
@@ -52,6 +52,7 @@ for command in (
     train,
     evaluate,
     score,
+    compare,
     data,
     show,
     serve_retriever,

@@ -44,6 +44,12 @@ Examples:
       --engine openai --base-url http://localhost:8000/v1 --model NAME
 """
 
+COMPARE_EXAMPLES = """\b
+Examples:
+  exsearch compare ours rag direct
+  exsearch compare ours-1,ours-2,ours-3 rag --metric f1 --group neither
+"""
+
 SCORE_EXAMPLES = """\b
 Examples:
   exsearch score --questions test.jsonl --predictions predictions.jsonl --json
@@ -186,3 +192,31 @@ def score(predictions: Path, against: Path | None, as_json: bool, **options: Any
         figures["against"] = compared
         lines += [f"\nagainst {against}, on the same questions\n", comparison_text(compared)]
     tell(as_json, figures, *lines)
+
+
+@click.command(epilog=COMPARE_EXAMPLES)
+@click.argument("places", nargs=-1, required=True, metavar="EVALUATION EVALUATION...")
+@click.option("--metric", default="em", help="Metric to compare by.")
+@click.option(
+    "--group",
+    type=click.Choice(["in question", "yes/no", "neither"]),
+    help="Questions of one group only. Default: all.",
+)
+@common
+def compare(
+    places: tuple[str, ...], metric: str, group: str | None, as_json: bool, **options: Any
+) -> None:
+    """Set evaluations beside the first one, question by question.
+
+    Differences come with 95 % intervals, p-values by sign flips, and those of the whole family by
+    Holm's rule. Folders joined by commas are seeds of one system.
+    """
+    from exsearch.config import user_path
+    from exsearch.evaluation.compare import System, compare_systems
+    from exsearch.show import systems_text
+
+    if len(places) < 2:
+        raise click.UsageError("name two or more evaluations")
+    systems = [System.read([user_path(f) for f in each.split(",") if f]) for each in places]
+    found = compare_systems(systems, metric, group)
+    tell(as_json, found, systems_text(found))
