@@ -107,11 +107,11 @@ def test_worked_examples(sample_retriever: Any) -> None:
     with_select = solved_examples(source, sample_retriever, engine, selecting)
     assert with_select is not None
     assert {*with_select.turns} - {*shown.turns} == {"select"}
-    for other, words in (
-        (SearcherMethod(context="transcript"), "--context notes"),
-        (open_method({"name": "rag"}), "the method searcher, not rag"),
-    ):
-        with pytest.raises(ConfigError, match=words):
-            solved_examples(source, sample_retriever, engine, other)
+    with pytest.raises(ConfigError, match="--context notes"):
+        transcript = SearcherMethod(context="transcript")
+        solved_examples(source, sample_retriever, engine, transcript)
+    for name in ("direct", "rag", "chain-of-thought", "self-ask", "ircot", "iter-retgen"):
+        shown = solved_examples(source, sample_retriever, engine, open_method({"name": name}))
+        assert shown is not None and len(shown.turns["think"]) == 4, name
     with pytest.raises(ConfigError, match=r"sample:train: \d+ of 9999 worked examples"):
         solved_examples(ExampleSource(9999, "sample:train"), sample_retriever, engine, method)

@@ -279,7 +279,7 @@ def test_decompositions_are_the_searcher_s_alone(
     command = ["train", file, "--model", tiny_model_folder, "--out", tmp_path / "run"]
     assert "name it: --allow-host capitals" in run(*command, code=2)
     said = run(*command, "--allow-host", "capitals", code=2)
-    assert "decompositions make examples for the method searcher, not look-first" in said
+    assert "examples for the methods searcher, direct and rag, not look-first" in said
 
 
 # --- the quick start ---

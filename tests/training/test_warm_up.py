@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from exsearch.agent.episode import begin
+from exsearch.agent.episode import answer_ids, begin
 from exsearch.errors import ConfigError, RetrieverError
 from exsearch.methods import open_method
 from exsearch.methods.base import Malformed
@@ -245,14 +245,37 @@ def test_no_more_examples_than_asked(sample_questions, sample_retriever, tokeniz
     assert not warm_up_data([], sample_retriever, tokenizer, METHOD, examples=3).items
 
 
-@pytest.mark.parametrize("name", ["direct", "rag", "self-ask"])
+@pytest.mark.parametrize("name", ["self-ask", "ircot", "guess"])
 def test_decompositions_are_steps_of_the_searcher_alone(
     sample_questions, sample_retriever, tokenizer, name
 ):
-    with pytest.raises(ConfigError, match=f"the method searcher, not {name}: .*teacher"):
+    with pytest.raises(ConfigError, match=f"searcher, direct and rag, not {name}: .*teacher"):
         warm_up_data(
             sample_questions, sample_retriever, tokenizer, open_method({"name": name}), examples=1
         )
+
+
+@pytest.mark.parametrize("name", ["direct", "rag"])
+def test_any_question_with_an_answer_is_an_example_without_steps(
+    sample_questions, sample_retriever, tokenizer, name
+):
+    """For `sft-direct` and `sft-rag`: the question, its passages where it has some, the answer."""
+    method = open_method({"name": name})
+    unanswered = dataclasses.replace(sample_questions[0], id="none", answers=())
+    plain = [dataclasses.replace(q, decomposition=(), supporting=()) for q in sample_questions[:2]]
+    asked = [unanswered, *plain]
+    data = warm_up_data(asked, sample_retriever, tokenizer, method, examples=9)
+    assert data.left_out == {"no answer": ["none"]}
+    for question, item in zip(plain, data.items, strict=True):
+        trajectory, (call,) = item.trajectory, item.trajectory.calls
+        assert item.answer_ids == (answer_ids(question.distinct_answers[0], tokenizer),)
+        assert trajectory.answer_start == 0  # only the answer carries loss
+        assert trajectory.method == name
+        searched = [step.query for step in trajectory.steps]
+        assert searched == ([question.question] if name == "rag" else [])
+        prompt = tokenizer.decode(call.prompt_ids)
+        found = sample_retriever.search([question.question], 5)[0] if name == "rag" else []
+        assert all(passage.title in prompt for passage in found)
 
 
 class Nothing:

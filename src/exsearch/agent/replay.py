@@ -107,21 +107,56 @@ def demonstrations(
         UnreplayableError: the method does not say what is to be replied, or can't read it.
         RetrieverError: a search failed.
     """
-    made: list[_Calls] = []
-    for question, solution in solved:
-        episode = begin(question, method, tokenizer)
-        calls: _Calls = []
-        while episode.stop_reason is None:
-            if episode.look is not None:
-                episode.found(retriever.search([episode.look.query], episode.look.k)[0])
-                continue
-            assert episode.ask is not None
-            if episode.ask.reply is None:
-                raise UnreplayableError(f"no example can be made for the method {method.name}")
-            calls.append((episode.ask, episode.ask.reply(solution)))
-            _say(episode, calls[-1][1])
-        made.append(calls)
-    return _shown(made)
+    return _shown(
+        [
+            _solve(question, solution, method, retriever, tokenizer)[1]
+            for question, solution in solved
+        ]
+    )
+
+
+def solve(
+    question: Question,
+    solved: Solved,
+    method: Method,
+    retriever: Retriever,
+    tokenizer: ChatTokenizer,
+) -> Trajectory:
+    """The trajectory in which a method's own searches are made and its calls are replied to.
+
+    Args:
+        question: The question that is asked.
+        solved: Its solution, by which each call is replied to (`Ask.reply`).
+        method: The method that asks.
+        retriever: The retriever that answers its searches.
+        tokenizer: The tokenizer whose ids the calls are written in; they have no log-probs.
+
+    Raises:
+        UnreplayableError: the method does not say what is to be replied, or can't read it.
+        RetrieverError: a search failed.
+    """
+    return _solve(question, solved, method, retriever, tokenizer)[0].trajectory()
+
+
+def _solve(
+    question: Question,
+    solved: Solved,
+    method: Method,
+    retriever: Retriever,
+    tokenizer: ChatTokenizer,
+) -> tuple[Episode, _Calls]:
+    episode = begin(question, method, tokenizer)
+    calls: _Calls = []
+    while episode.stop_reason is None:
+        if episode.look is not None:
+            episode.found(retriever.search([episode.look.query], episode.look.k)[0])
+            continue
+        assert episode.ask is not None
+        if episode.ask.reply is None:
+            raise UnreplayableError(f"the method {method.name} does not say what to reply to it")
+        calls.append((episode.ask, episode.ask.reply(solved)))
+        _say(episode, calls[-1][1])
+    return episode, calls
 
 
 def _shown(made: Sequence[_Calls]) -> WorkedExamples:

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Literal
 
 from exsearch.agent.episode import answer_ids, begin
-from exsearch.agent.replay import UnreplayableError, replay
+from exsearch.agent.replay import UnreplayableError, replay, solve
 from exsearch.agent.shown import shown_passages
 from exsearch.data.corpus import FULL_STOPS, count_words
 from exsearch.engines.base import ChatTokenizer
 from exsearch.errors import ConfigError, DataError, RetrieverError
 from exsearch.evaluation.metrics import normalize
-from exsearch.methods.base import Look, Method
+from exsearch.methods.base import Look, Method, Solved
+from exsearch.methods.direct import DirectMethod
+from exsearch.methods.rag import RagMethod
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import (
     Evidence,
@@ -91,23 +93,26 @@ def warm_up_data(
 ) -> WarmUpData:
     """Up to `examples` pseudo-trajectories, from the first questions that give one.
 
+    The searcher's steps are those of the decomposition. The methods `direct` and `rag` take no
+    steps of their own: any question with an answer is an example of them.
+
     Args:
         questions: The questions, in their order; one without hops is left out.
         retriever: The retriever that answers the sub-queries.
         tokenizer: The tokenizer of the model that learns.
-        method: The searcher, with the settings that the model will be asked by.
+        method: The method, with the settings that the model will be asked by.
         examples: The number of trajectories that are wanted.
         missing_support: What to do where the support is not found or not shown: `leave_out` leaves
             the question out, `nothing` has the record say that nothing was found.
 
     Raises:
-        ConfigError: another method: decompositions are steps of the searcher alone.
+        ConfigError: another method than these three.
         RetrieverError: the searches of several questions in a row failed.
     """
-    if not isinstance(method, SearcherMethod):
+    if not isinstance(method, SearcherMethod | DirectMethod | RagMethod):
         raise ConfigError(
-            f"decompositions make examples for the method searcher, not {method.name}: take "
-            'warm_up.source = "teacher", or a warm_up.file'
+            f"questions make examples for the methods searcher, direct and rag, not {method.name}: "
+            'take warm_up.source = "teacher", or a warm_up.file'
         )
     items: list[WeightedTrajectory] = []
     left_out: dict[str, list[str]] = {}
@@ -116,22 +121,36 @@ def warm_up_data(
         if len(items) >= examples:
             break
         try:
-            steps = _steps(question, retriever, tokenizer, method, missing_support)
+            made = _made(question, retriever, tokenizer, method, missing_support)
             failed = 0
         except RetrieverError:
-            steps, failed = "search failed", failed + 1
+            made, failed = "search failed", failed + 1
             if failed == REFUSALS_IN_A_ROW:
                 raise
-        if isinstance(steps, str):
-            left_out.setdefault(steps, []).append(question.id)
-            continue
-        try:
-            made = replay(question, steps, question.distinct_answers[0], method, tokenizer)
         except UnreplayableError:
-            left_out.setdefault("does not read back", []).append(question.id)
+            made, failed = "does not read back", 0
+        if isinstance(made, str):
+            left_out.setdefault(made, []).append(question.id)
         else:
             items.append(example(made, tokenizer))
     return WarmUpData(items, left_out)
+
+
+def _made(
+    question: Question,
+    retriever: Retriever,
+    tokenizer: ChatTokenizer,
+    method: SearcherMethod | DirectMethod | RagMethod,
+    missing_support: str,
+) -> Trajectory | str:
+    """The trajectory that answers a question, or why there is none."""
+    if not question.distinct_answers:
+        return "no answer"
+    answer = question.distinct_answers[0]
+    if not isinstance(method, SearcherMethod):
+        return solve(question, Solved((), answer), method, retriever, tokenizer)
+    steps = _steps(question, retriever, tokenizer, method, missing_support)
+    return steps if isinstance(steps, str) else replay(question, steps, answer, method, tokenizer)
 
 
 def check_prompts(
@@ -177,8 +196,6 @@ def _steps(
 ) -> list[Step] | str:
     """The steps that the decomposition describes, searched for real; or why there are none."""
     plan = hops(question)
-    if not question.distinct_answers:
-        return "no answer"
     if not plan:
         return "no decomposition"
     if len(plan) > method.max_steps:
