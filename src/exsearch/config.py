@@ -207,6 +207,12 @@ def set_value(
 
 def _current(config_type: Any, values: Any, place: str, prefix: str) -> Any:
     """The values with old names replaced by today's; an unknown name is a ConfigError."""
+    origin, inner_types = get_origin(config_type), get_args(config_type)
+    if origin is list and isinstance(values, list):
+        each = enumerate(values, start=1)
+        return [_current(inner_types[0], v, place, f"{prefix}{n}.") for n, v in each]
+    if origin is dict and isinstance(values, dict):
+        return {k: _current(inner_types[1], v, place, f"{prefix}{k}.") for k, v in values.items()}
     if not (dataclasses.is_dataclass(config_type) and isinstance(values, Mapping)):
         return values
     fields = {field.name: field for field in dataclasses.fields(config_type)}

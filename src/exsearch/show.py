@@ -25,7 +25,7 @@ from exsearch.evaluation.metrics import (
 from exsearch.json_files import read_json
 from exsearch.models.settings import BEST_FILE
 from exsearch.records import Step, Trajectory, WeightedTrajectory
-from exsearch.runs import read_jsonl
+from exsearch.runs import read_jsonl, write_atomic
 from exsearch.terminal import safe
 from exsearch.training.stages import METRICS_FILE
 from exsearch.trajectories import TRAJECTORIES_FILE, Trace, read_traces, trajectory_of
@@ -43,6 +43,30 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def write_between(page: Path, name: str, rows: Sequence[Sequence[str]]) -> None:
+    """Put a table into a page of Markdown, between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+
+    Args:
+        page: The page, which has both markers.
+        name: The name in the markers.
+        rows: The table's cells, the heads first.
+
+    Raises:
+        DataError: the page is missing, or has no such markers.
+    """
+    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+    try:
+        text = page.read_text(encoding="utf-8")
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+    except (OSError, ValueError) as error:
+        message = f"no page with {begin.strip()} and {end}, each once ({type(error).__name__})"
+        raise DataError(message, file=page) from None
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    made = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    write_atomic(page, f"{before}{begin}{made}{end}{after}")
 
 
 def percent(summary: Mapping[str, Any], name: str) -> str:

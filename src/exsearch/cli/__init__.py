@@ -17,7 +17,7 @@ from exsearch.cli.machine import doctor, quickstart
 from exsearch.cli.output import hold_streams
 from exsearch.cli.searching import evaluate_retrieval, retrieve
 from exsearch.cli.serving import serve_retriever
-from exsearch.cli.training import compare, evaluate, score, train
+from exsearch.cli.training import compare, evaluate, experiment, score, train
 
 EXAMPLES = """\b
 Examples:
@@ -53,6 +53,7 @@ for command in (
     evaluate,
     score,
     compare,
+    experiment,
     data,
     show,
     serve_retriever,

@@ -26,6 +26,7 @@ from exsearch.cli.options import (
 )
 from exsearch.cli.output import confirmed, tell
 from exsearch.progress import Bars
+from exsearch.terminal import safe
 
 TRAIN_EXAMPLES = """\b
 Examples:
@@ -42,6 +43,13 @@ Examples:
   exsearch evaluate --questions test.jsonl --index index --method rag --out rag
   exsearch evaluate --questions test.jsonl --index index --out served \\
       --engine openai --base-url http://localhost:8000/v1 --model NAME
+"""
+
+EXPERIMENT_EXAMPLES = """\b
+Examples:
+  exsearch experiment results/plan.toml
+  exsearch experiment results/plan.toml --dry-run
+  exsearch experiment results/plan.toml --only rag --only direct --minutes 60
 """
 
 COMPARE_EXAMPLES = """\b
@@ -220,3 +228,62 @@ def compare(
     systems = [System.read([user_path(f) for f in each.split(",") if f]) for each in places]
     found = compare_systems(systems, metric, group)
     tell(as_json, found, systems_text(found))
+
+
+@click.command(epilog=EXPERIMENT_EXAMPLES)
+@click.argument("file", type=PATH, metavar="LIST.toml")
+@click.option("--only", multiple=True, metavar="CELL", help="This cell only; may be repeated.")
+@click.option(
+    "--minutes", type=click.FloatRange(0), help="Begin no further cell after so many minutes."
+)
+@click.option("--dry-run", is_flag=True, help="Say what is left and what it will take; do nothing.")
+@click.option(
+    "--into",
+    type=PATH,
+    metavar="PAGE.md",
+    help="Write the table of results into a page, between its markers `results`.",
+)
+@common
+def experiment(
+    file: Path,
+    only: tuple[str, ...],
+    minutes: float | None,
+    dry_run: bool,
+    into: Path | None,
+    as_json: bool,
+    bars: Bars,
+    **options: Any,
+) -> None:
+    """Do the cells of a list: train and evaluate methods on the same questions.
+
+    A finished cell stands in the list's results and is not done again, so the same command goes on
+    after a stop. Results hold ids and figures, and no text of a data set.
+    """
+    from exsearch.config import load_config
+    from exsearch.jobs.experiment import (
+        Experiment,
+        remaining_minutes,
+        results_table,
+        run_experiment,
+    )
+    from exsearch.show import table, write_between
+
+    planned = load_config(Experiment, file)
+    done: list[str] = []
+
+    def left() -> tuple[int, float]:
+        count, rest = remaining_minutes(planned, file.parent)
+        click.echo(f"{count} cells are left, about {rest:.0f} minutes", err=True)
+        return count, rest
+
+    count, rest = left()
+    if not dry_run:
+        for key in run_experiment(file, only=only, minutes=minutes, bars=bars):
+            click.echo(f"{safe(key)} is done", err=True)
+            done.append(key)
+            count, rest = left()
+    rows = results_table(planned, file.parent)
+    if into:
+        write_between(into, "results", rows)
+    values = {"done": done, "left": count, "minutes": rest, "table": rows}
+    tell(as_json, values, table(rows) if len(rows) > 1 else "no cell is done yet")

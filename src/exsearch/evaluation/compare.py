@@ -15,6 +15,7 @@ from typing import Any
 from exsearch.errors import DataError, RunError
 from exsearch.evaluation.evaluate import PREDICTIONS_FILE
 from exsearch.evaluation.metrics import find_metric, with_todays_names
+from exsearch.evaluation.results import RESULT_FILE, read_result
 from exsearch.evaluation.score import compare_values
 from exsearch.evaluation.significance import mean_interval
 from exsearch.runs import read_jsonl
@@ -34,17 +35,21 @@ class System:
 
     @classmethod
     def read(cls, folders: Sequence[Path]) -> System:
-        """The system whose evaluations, one a seed, stand in some folders.
+        """The system whose evaluations or results, one a seed, stand in some folders.
 
         Raises:
-            RunError: a folder holds no finished evaluation.
+            RunError: a folder holds neither.
+            DataError: a result is damaged.
         """
         seeds: list[dict[str, dict[str, Any]]] = []
         for folder in folders:
-            file = folder / PREDICTIONS_FILE
-            if not file.is_file():
+            if (folder / RESULT_FILE).is_file():
+                rows = read_result(folder)
+            elif (folder / PREDICTIONS_FILE).is_file():
+                rows = read_jsonl(folder / PREDICTIONS_FILE, id=str)
+            else:
                 raise RunError(f"{folder}: no finished evaluation, it has no {PREDICTIONS_FILE}")
-            seeds.append({row["id"]: with_todays_names(row) for row in read_jsonl(file, id=str)})
+            seeds.append({row["id"]: with_todays_names(row) for row in rows})
         return cls(",".join(str(folder) for folder in folders), tuple(seeds))
 
     def values(self, ids: Sequence[str], name: str) -> list[float]:

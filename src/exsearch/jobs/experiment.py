@@ -1,0 +1,337 @@
+"""An experiment is a list of cells, each a method or a trained model on the same questions.
+
+Cells are done one after the other, the most important first; what stands in the results is not done
+again. Training and evaluating are other jobs'.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from exsearch.config import first_difference, load_config, to_plain, user_path
+from exsearch.engines.config import ModelConfig
+from exsearch.errors import ConfigError, RunError
+from exsearch.evaluation.evaluate import PREDICTIONS_FILE, summarise
+from exsearch.evaluation.metrics import all_metrics
+from exsearch.evaluation.results import RESULT_FILE, result_row, write_result
+from exsearch.jobs.evaluate import evaluate
+from exsearch.jobs.inputs import Asking, ExampleSource, content_hash, question_file
+from exsearch.jobs.provenance import environment
+from exsearch.jobs.train import train
+from exsearch.json_files import read_json
+from exsearch.methods import open_method
+from exsearch.models.settings import model_settings
+from exsearch.progress import Bars
+from exsearch.retrievers import is_address
+from exsearch.runs import locked, read_jsonl
+from exsearch.trajectories import TRAJECTORIES_FILE, read_trajectories
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A file of questions, of which the first ones are asked.
+
+    Attributes:
+        file: The question file.
+        limit: The number of questions; 0 asks all.
+    """
+
+    file: str
+    limit: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One row of an experiment's table.
+
+    Attributes:
+        name: The name of the row; it names the cell's folders.
+        recipe: The recipe of the run that is trained first; empty for none.
+        settings: Settings that replace the recipe's, by name, such as `"e_step.weighting"`.
+        model: The model, where nothing is trained.
+        engine: The engine that runs it.
+        method: A method's name and settings; empty takes the one that the model was trained by.
+        stage: The stage of the run that is evaluated, such as `warm_up`; empty takes the best.
+        examples: The number of solved questions that are shown to an untrained model.
+        index: Another index than the experiment's.
+        seeds: The seeds, each of which is a run and an evaluation.
+        annotations: What the row learned from beside answers, for the table.
+        minutes: What a seed takes, for the estimate until it is known.
+    """
+
+    name: str
+    recipe: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    model: str = "smollm2-135m"
+    engine: str = "transformers"
+    method: dict[str, Any] = dataclasses.field(default_factory=dict)
+    stage: str = ""
+    examples: int = 0
+    index: str = ""
+    seeds: list[int] = dataclasses.field(default_factory=lambda: [0])
+    annotations: str = ""
+    minutes: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A list of cells and what they are measured on.
+
+    Attributes:
+        parts: The question files by name; a question's id gets the name before it.
+        cells: The cells, most important first.
+        index: The index that all search.
+        examples_from: The question file that worked examples come from.
+        results: The folder for what is kept.
+        work: The folder for runs and evaluations.
+
+    Raises:
+        ConfigError: two cells of one name, or a name that is no folder's.
+    """
+
+    parts: dict[str, Part]
+    cells: list[Cell]
+    index: str
+    examples_from: str = ""
+    results: str = "results"
+    work: str = "runs"
+
+    def __post_init__(self) -> None:
+        names = [cell.name for cell in self.cells]
+        for name in names:
+            if not name or not all(sign.isalnum() or sign in "-_" for sign in name):
+                raise ConfigError(f"cells: {name!r} is no name; use letters, digits, - and _")
+            if names.count(name) > 1:
+                raise ConfigError(f"cells: two are called {name!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A cell with one seed.
+
+    Attributes:
+        cell: The cell.
+        seed: The seed.
+    """
+
+    cell: Cell
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """The name of its folders."""
+        return f"{self.cell.name}.{self.seed}"
+
+
+def tasks(experiment: Experiment) -> list[Task]:
+    """All cells with their seeds: in the order of the list, the first seed of all before others."""
+    most = max((len(cell.seeds) for cell in experiment.cells), default=0)
+    return [
+        Task(cell, cell.seeds[n])
+        for n in range(most)
+        for cell in experiment.cells
+        if n < len(cell.seeds)
+    ]
+
+
+def remaining_minutes(experiment: Experiment, base: Path) -> tuple[int, float]:
+    """The number of tasks that are not done, and what they will take.
+
+    What a cell took with another seed counts before what its list says.
+    """
+    known: dict[str, float] = {}
+    waiting: list[Task] = []
+    for task in tasks(experiment):
+        file = base / user_path(experiment.results) / task.key / RESULT_FILE
+        if file.is_file():
+            known[task.cell.name] = read_json(file, RunError, seconds=float)["seconds"] / 60
+        else:
+            waiting.append(task)
+    return len(waiting), sum(known.get(t.cell.name, t.cell.minutes) for t in waiting)
+
+
+def run_experiment(
+    file: Path,
+    *,
+    only: Sequence[str] = (),
+    minutes: float | None = None,
+    bars: Bars | None = None,
+) -> Iterator[str]:
+    """Do the cells that are not done, and give the key of each as it is finished.
+
+    Args:
+        file: The list in TOML; the paths in it start at its own folder.
+        only: The names of the cells that are done; all where it is empty.
+        minutes: After so many, no further cell is begun; None sets no limit.
+        bars: Opens the progress bars; None shows them.
+
+    Raises:
+        RunError: a result was made with other settings than the list now has.
+        ExSearchError: whatever stands in the way of a cell.
+    """
+    bars, base = bars or Bars(), file.parent
+    experiment = load_config(Experiment, file)
+    unknown = [name for name in only if name not in {cell.name for cell in experiment.cells}]
+    if unknown:
+        known = ", ".join(cell.name for cell in experiment.cells)
+        raise ConfigError(f"{file}: no cell is called {unknown[0]!r}; there are {known}")
+    began = time.monotonic()
+    for task in tasks(experiment):
+        if only and task.cell.name not in only:
+            continue
+        folder = base / user_path(experiment.results) / task.key
+        settings = _settings(experiment, task, base)
+        if (folder / RESULT_FILE).is_file():
+            _check_same(folder, settings)
+            continue
+        if minutes is not None and time.monotonic() - began > 60 * minutes:
+            return
+        with locked(folder):
+            _do(experiment, task, base, folder, settings, bars)
+        yield task.key
+
+
+def _settings(experiment: Experiment, task: Task, base: Path) -> dict[str, Any]:
+    """What determines a cell's result, by content."""
+    cell = to_plain(task.cell)
+    for name in ("seeds", "annotations", "minutes"):
+        del cell[name]
+    files = {
+        name: {"sha256": content_hash(question_file(_file(base, part.file))), "limit": part.limit}
+        for name, part in experiment.parts.items()
+    }
+    recipe = content_hash(base / user_path(task.cell.recipe)) if task.cell.recipe else None
+    return {"cell": cell, "seed": task.seed, "parts": files, "recipe_sha256": recipe}
+
+
+def _check_same(folder: Path, settings: dict[str, Any]) -> None:
+    before = read_json(folder / RESULT_FILE, RunError, settings=dict)["settings"]
+    difference = first_difference(before, json.loads(json.dumps(settings)))
+    if difference:
+        raise RunError(
+            f"{folder}: made with other settings: {difference}; give the cell another name, undo "
+            "the change, or move the folder away"
+        )
+
+
+def _do(
+    experiment: Experiment,
+    task: Task,
+    base: Path,
+    folder: Path,
+    settings: dict[str, Any],
+    bars: Bars,
+) -> None:
+    """Train where the cell has a recipe, answer all parts, and write the result."""
+    cell, work = task.cell, base / user_path(experiment.work) / task.key
+    start = time.perf_counter()
+    model = cell.model
+    if cell.recipe:
+        overrides = tuple(f"{k}={json.dumps(v)}" for k, v in cell.settings.items())
+        overrides = (*overrides, f"seed={task.seed}")
+        recipe = base / user_path(cell.recipe)
+        run, _ = train(recipe, overrides=overrides, out=work / "run", bars=bars)
+        model = str(run / cell.stage / "model" if cell.stage else run)
+    trained = time.perf_counter() - start
+    config = ModelConfig(name=model, engine=cell.engine)
+    plain = model_settings(model)
+    if cell.engine != "scripted":
+        config = dataclasses.replace(
+            config,
+            system_prompt=plain.system_prompt,
+            chat_template_kwargs=plain.chat_template_kwargs,
+        )
+    method = open_method(cell.method) if cell.method else plain.method
+    source = ExampleSource(cell.examples, _file(base, experiment.examples_from))
+    rows: list[dict[str, Any]] = []
+    figures: dict[str, Any] = {}
+    for name, part in experiment.parts.items():
+        asking = Asking(
+            questions=_file(base, part.file),
+            index=_file(base, cell.index or experiment.index),
+            model=config,
+            method=method,
+            limit=part.limit or None,
+            seed=task.seed,
+        )
+        logger.info("%s: %s", task.key, name)
+        figures[name] = evaluate(asking, work / name, examples=source, bars=bars)
+        trajectories = read_trajectories(work / name / TRAJECTORIES_FILE)
+        own = read_jsonl(work / name / PREDICTIONS_FILE, id=str)
+        rows += [result_row(r, t, name) for r, t in zip(own, trajectories, strict=True)]
+    every = [row for name in figures for row in read_jsonl(work / name / PREDICTIONS_FILE, id=str)]
+    facts = {
+        "settings": settings,
+        "annotations": cell.annotations,
+        "figures": {**figures, "all": summarise(every, all_metrics())},
+        "train_seconds": trained,
+        "seconds": time.perf_counter() - start,
+        "environment": environment(),
+    }
+    write_result(folder, facts, rows)
+
+
+def results_table(experiment: Experiment, base: Path, metric: str = "em") -> list[list[str]]:
+    """What the results say, as the cells of a table with its heads, a line for each cell done.
+
+    For each part the metric on the questions that can't be guessed, its mean over the parts, and
+    the metric on all questions: percent, the mean over seeds, with the number of these and their
+    standard deviation where there are several.
+
+    Args:
+        experiment: The list.
+        base: The folder of the list.
+        metric: The name of the metric.
+    """
+    parts = list(experiment.parts)
+    heads = ["method", *(f"{part}, neither" for part in parts), "mean", "all questions"]
+    table = [[*heads, "seeds, sd", "tokens a question", "learned from"]]
+    for cell in experiment.cells:
+        found: list[dict[str, Any]] = []
+        for seed in cell.seeds:
+            file = base / user_path(experiment.results) / f"{cell.name}.{seed}" / RESULT_FILE
+            if file.is_file():
+                found.append(read_json(file, RunError, figures=dict)["figures"])
+        if not found:
+            continue
+        shown, means = [], []
+        for part in parts:
+            own = [f[part]["groups"]["neither"][metric] for f in found if _neither(f[part])]
+            means.append(fmean(own) if own else None)
+            shown.append(_percent(means[-1]))
+        known = [mean for mean in means if mean is not None]
+        every = [f["all"][metric] for f in found]
+        spread = f", {100 * stdev(every):.1f}" if len(every) > 1 else ""
+        tokens = fmean(
+            (f["all"]["prompt_tokens"] + f["all"]["output_tokens"]) / f["all"]["n"] for f in found
+        )
+        mean = _percent(fmean(known) if known else None)
+        table.append(
+            [cell.name, *shown, mean, _percent(fmean(every)), f"{len(found)}{spread}",
+             f"{tokens:.0f}", cell.annotations or "-"]
+        )  # fmt: skip
+    return table
+
+
+def _neither(figures: dict[str, Any]) -> bool:
+    return "neither" in figures["groups"]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _file(base: Path, name: str) -> str:
+    """A file of the list, from its own folder; packaged samples and addresses keep their names."""
+    if not name or is_address(name) or question_file(name) != user_path(name):
+        return name
+    return str(base / user_path(name))

@@ -1,0 +1,192 @@
+"""An experiment does what is not done, keeps no text of a data set, and its tables are its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from exsearch.cli import cli
+from exsearch.config import load_config
+from exsearch.data import sample_path
+from exsearch.data.corpus import read_corpus
+from exsearch.data.questions import load_questions
+from exsearch.errors import ConfigError, DataError, RunError
+from exsearch.evaluation.results import evidence_spans, read_result
+from exsearch.jobs.experiment import Experiment, results_table, run_experiment, tasks
+from exsearch.progress import Bars
+from exsearch.records import Evidence, Passage
+from exsearch.retrievers import build_index
+from exsearch.show import write_between
+
+LIST = """
+index = "index"
+results = "kept"
+work = "work"
+
+[parts]
+first = {file = "sample:test", limit = 3}
+second = {file = "more.jsonl"}
+
+[[cells]]
+name = "guess"
+engine = "scripted"
+model = "script.jsonl"
+method = {name = "guess"}
+minutes = 1
+
+[[cells]]
+name = "searcher"
+engine = "scripted"
+model = "script.jsonl"
+method = {name = "searcher", passages = 2, max_steps = 1}
+seeds = [0, 7]
+annotations = "nothing"
+minutes = 2
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a list of cells, and all that it names."""
+    build_index(read_corpus([sample_path("corpus")]), tmp_path / "index", progress=False)
+    questions = load_questions(sample_path("test"))[3:5]
+    lines = [
+        json.dumps({"id": q.id, "question": q.question, "answers": list(q.answers)})
+        for q in questions
+    ]
+    (tmp_path / "more.jsonl").write_text("\n".join(lines) + "\n")
+    script = [
+        {"contains": "Query:", "reply": "[1] it is so"},
+        {"contains": "Notes:\nnone", "reply": "Search: Peter Pan"},
+        {"contains": "Notes:", "reply": " Peter Pan"},
+    ]
+    (tmp_path / "script.jsonl").write_text("".join(json.dumps(s) + "\n" for s in script))
+    text = LIST.replace('"script.jsonl"', json.dumps(str(tmp_path / "script.jsonl")))
+    (tmp_path / "list.toml").write_text(text)
+    return tmp_path
+
+
+def run(place: Path, **options: Any) -> list[str]:
+    return list(run_experiment(place / "list.toml", bars=Bars(False), **options))
+
+
+def test_the_first_seed_of_all_comes_before_the_second_of_one(place):
+    keys = [task.key for task in tasks(load_config(Experiment, place / "list.toml"))]
+    assert keys == ["guess.0", "searcher.0", "searcher.7"]
+
+
+def test_cells_are_done_once_and_the_rest_after_a_stop(place):
+    assert run(place, only=["guess"]) == ["guess.0"]
+    started = run_experiment(place / "list.toml", bars=Bars(False))
+    assert next(started) == "searcher.0"
+    started.close()  # as a stop does
+    before = (place / "kept" / "searcher.0" / "predictions.jsonl.gz").read_bytes()
+    assert run(place) == ["searcher.7"]
+    assert run(place) == []
+    assert (place / "kept" / "searcher.0" / "predictions.jsonl.gz").read_bytes() == before
+    rows = list(read_result(place / "kept" / "searcher.0"))
+    assert [row["part"] for row in rows] == ["first"] * 3 + ["second"] * 2
+    assert rows[0]["id"].startswith("first/")
+    (search,) = rows[0]["searches"]
+    assert search["query"] == "Peter Pan" and len(search["passages"]) == 2
+    assert search["evidence"] == [search["passages"][0], None, None]  # it is in no passage
+    assert run(place, minutes=0) == []
+
+
+def test_nothing_of_the_data_stands_in_the_results(place):
+    run(place)
+    texts = [p.text for p in read_corpus([sample_path("corpus")])]
+    texts += [q.question for q in load_questions(sample_path("test"))]
+    kept = "\n".join(
+        json.dumps(row, ensure_ascii=False)
+        for folder in sorted((place / "kept").iterdir())
+        if folder.is_dir()
+        for row in read_result(folder)
+    )
+    kept += "".join(f.read_text() for f in (place / "kept").rglob("*.json"))
+    assert len(kept) > 1000
+    for text in texts:
+        words = text.split()
+        for at in range(0, max(1, len(words) - 8), 4):
+            assert " ".join(words[at : at + 8]) not in kept
+
+
+def test_a_table_of_what_is_done_is_written_into_a_page(place):
+    run(place)
+    planned = load_config(Experiment, place / "list.toml")
+    heads, guess, searcher = results_table(planned, place)
+    assert heads[:4] == ["method", "first, neither", "second, neither", "mean"]
+    assert guess[0] == "guess" and guess[1] == "0.0"  # by the way the groups are made
+    assert (searcher[0], searcher[-1]) == ("searcher", "nothing")
+    assert searcher[5].startswith("2, ")  # two seeds, which differ by nothing
+    page = place / "page.md"
+    page.write_text("before\n<!-- begin results -->\nold\n<!-- end results -->\nafter\n")
+    command = ["experiment", str(place / "list.toml"), "--dry-run", "--into", str(page), "--json"]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.stdout.splitlines()[-1])
+    assert (values["left"], values["done"]) == (0, [])
+    written = page.read_text()
+    assert written.startswith("before\n<!-- begin results -->\n| method |")
+    assert written.endswith("|\n<!-- end results -->\nafter\n")
+    assert "old" not in written
+    again = page.read_text()
+    CliRunner().invoke(cli, command)
+    assert page.read_text() == again
+    with pytest.raises(DataError, match="no page with <!-- begin other -->"):
+        write_between(page, "other", [["a"]])
+
+
+def test_results_are_compared_as_evaluations_are(place):
+    run(place)
+    folders = [str(place / "kept" / name) for name in ("searcher.0", "guess.0")]
+    result = CliRunner().invoke(cli, ["compare", *folders, "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["n"] == 5
+
+
+def test_what_is_left_and_how_long_it_takes(place):
+    command = ["experiment", str(place / "list.toml"), "--dry-run"]
+    result = CliRunner().invoke(cli, command)
+    assert "3 cells are left, about 5 minutes" in result.stderr
+    assert "no cell is done yet" in result.stdout
+    result = CliRunner().invoke(cli, ["experiment", str(place / "list.toml")])
+    assert result.exit_code == 0, result.output
+    assert "searcher.0 is done; " not in result.stderr  # each on a line of its own
+    assert "searcher.0 is done" in result.stderr
+    assert "0 cells are left" in result.stderr
+    assert result.stdout.splitlines()[0].startswith("method")
+
+
+def test_other_settings_are_not_taken_for_the_same(place):
+    run(place, only=["guess"])
+    text = (place / "list.toml").read_text()
+    (place / "list.toml").write_text(text.replace("limit = 3", "limit = 2"))
+    with pytest.raises(RunError, match=r"guess\.0: made with other settings: .*limit"):
+        run(place)
+    (place / "list.toml").write_text(text)
+    with pytest.raises(ConfigError, match="no cell is called 'gess'; there are guess, searcher"):
+        run(place, only=["gess"])
+    for wrong, words in (
+        (text.replace('name = "searcher"\n', 'name = "guess"\n'), "two are called 'guess'"),
+        (text.replace('name = "searcher"\n', 'name = "../x"\n'), "is no name"),
+        (text.replace("seeds", "sedes"), "unknown key cells.2.sedes; did you mean cells.2.seeds"),
+        (text.replace("limit", "limits"), "unknown key parts.first.limits"),
+    ):
+        (place / "list.toml").write_text(wrong)
+        with pytest.raises(ConfigError, match=words):
+            run(place)
+
+
+def test_where_evidence_stands():
+    passage = Passage("p", "T", "Ada  was born\nin Quillmoor, by the sea.")
+    found = evidence_spans(Evidence("was born in Quillmoor,", ("p",)), [passage])
+    assert found == ["p", 5, 27]
+    assert passage.text[5:27] == "was born\nin Quillmoor,"
+    assert evidence_spans(Evidence("made up", ("p",)), [passage]) == ["p", None, None]
+    assert evidence_spans(Evidence("Ada", ()), [passage]) == [None, None, None]
+    assert evidence_spans(None, [passage]) is None
