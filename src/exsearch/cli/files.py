@@ -125,7 +125,7 @@ def convert(name: str, sources: tuple[Path, ...], out: Path, as_json: bool, bars
     """Convert a benchmark's official files into question files and one corpus."""
     from exsearch.data.formats import convert as convert_files
 
-    summary = convert_files(name, sources, out)
+    summary = convert_files(name, sources, out, bars=bars)
     tell(
         as_json,
         {"out": out, **summary},

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from exsearch.data import FORMATS, question_sets
 from exsearch.data.answers import listed
@@ -31,8 +31,11 @@ from exsearch.data.json_lines import Fields, clean, read_objects
 from exsearch.data.sources import plain_name
 from exsearch.data.tables import TABLES, read_parquet, read_rows
 from exsearch.errors import ConfigError, DataError
+from exsearch.progress import Bars
 from exsearch.records import Passage, refuse_text
 from exsearch.runs import new_folder, refuse_other_content, sha256_file
+
+Item = TypeVar("Item")
 
 SUMMARY = "conversion.json"
 _CORPUS = "corpus.jsonl"
@@ -57,7 +60,13 @@ class _Format:
     passages: Callable[[Sequence[Path]], Iterator[Passage]] = read_corpus
 
 
-def convert(format: str, sources: Sequence[Path | str], out_folder: Path | str) -> dict[str, Any]:
+def convert(
+    format: str,
+    sources: Sequence[Path | str],
+    out_folder: Path | str,
+    *,
+    bars: Bars | None = None,
+) -> dict[str, Any]:
     """Convert official files into a folder of question files and one corpus, whole or not at all.
 
     Each source of questions becomes `<its name>.jsonl`. The distinct passages that come with
@@ -72,6 +81,7 @@ def convert(format: str, sources: Sequence[Path | str], out_folder: Path | str) 
         format: The name of the format, one of `exsearch.data.FORMATS`.
         sources: The official files, packed or not.
         out_folder: The folder to write.
+        bars: Opens the progress bars; None shows none.
 
     Returns:
         What was written, as also saved in `conversion.json`: questions a file, passages, and the
@@ -81,7 +91,7 @@ def convert(format: str, sources: Sequence[Path | str], out_folder: Path | str) 
         DataError: a source is missing or not of this format; it names file, line or item, field.
         ConfigError: an unknown format, or `out_folder` holds something else already.
     """
-    out = Path(out_folder)
+    out, bars = Path(out_folder), bars or Bars(False)
     refuse_text("sources", sources)
     if format not in FORMATS:
         raise ConfigError(f"no format is called {format!r}; there are {', '.join(FORMATS)}")
@@ -97,16 +107,25 @@ def convert(format: str, sources: Sequence[Path | str], out_folder: Path | str) 
         with (folder / _CORPUS).open("w", encoding="utf-8", newline="\n") as corpus:
             writer = _Writer(corpus)
             if gold is not None:
-                writer.copy(how.passages(corpora), gold)
+                with bars.open("passages", None, "passage") as bar:
+                    writer.copy(_counted(how.passages(corpora), bar), gold)
             for file, target in targets.items():
-                with (folder / target).open("w", encoding="utf-8", newline="\n") as lines:
-                    writer.write(lines, target, file, how.questions(file, held))
+                opened = (folder / target).open("w", encoding="utf-8", newline="\n")
+                with opened as lines, bars.open(target, None, "question") as bar:
+                    questions = _counted(how.questions(file, held), bar)
+                    writer.write(lines, target, file, questions)
         if not writer.passages:
             (folder / _CORPUS).unlink()
         summary = {"format": format, **writer.summary()}
         summary["sources"] = {file.name: sha256_file(file) for file in files}
         (folder / SUMMARY).write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return summary
+
+
+def _counted(items: Iterable[Item], bar: Any) -> Iterator[Item]:
+    for item in items:
+        yield item
+        bar.update()
 
 
 def _files(source: Path, format: str) -> list[Path]:
