@@ -48,7 +48,8 @@ def training_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:
     each accepted answer y_j takes its place, with w_k · r_kj on the answer and on the tokens of z
     before it: as Σ_j r_kj = 1, those sum to w_k (`method.md`, M-step).
 
-    Calls whose prompt goes on from the one before (`transcript` context) share one sequence.
+    Calls whose prompt goes on from the one before (`transcript` context) share one sequence. A
+    trajectory that ends before its answer (`actions`) is learned without one.
 
     Args:
         item: The weighted trajectory.
@@ -56,7 +57,7 @@ def training_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:
     Returns:
         The sequences that carry loss; none for a trajectory without weight or answer.
     """
-    if not item.weight or not item.answer_ids:
+    if not _teaches(item):
         return []
     trajectory = item.trajectory
     source = (trajectory.id,)
@@ -73,6 +74,8 @@ def training_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:
             weights = (0.0,) * len(call.prompt_ids)
         ids = (*call.prompt_ids, *call.output_ids[:latent])
         weights = (*weights, *[item.weight] * latent)
+    if not item.answer_ids:
+        done.append(TrainingSequence(ids, weights, source))
     for share, answer in zip(item.answer_shares, item.answer_ids, strict=True):
         if share:
             scaled = tuple(w * share for w in weights)
@@ -82,6 +85,11 @@ def training_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:
                 )
             )
     return [s for s in done if s.targets]
+
+
+def _teaches(item: WeightedTrajectory) -> bool:
+    """Whether there is something to learn: a weight, and an answer unless it ends before that."""
+    return item.weight != 0 and bool(item.answer_ids or item.trajectory.answer_start is None)
 
 
 def policy_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:
@@ -255,6 +263,6 @@ def mean_loss_tokens(items: Iterable[WeightedTrajectory], *, policy: bool = Fals
         sum(latent for _, latent in item.trajectory.latent_calls)
         + sum(r * len(a) for r, a in zip(item.answer_shares, item.answer_ids, strict=True))
         for item in items
-        if item.weight and item.answer_ids
+        if _teaches(item)
     ]
     return sum(counts) / len(counts) if counts else 0.0

@@ -30,6 +30,7 @@ from exsearch.progress import Bars
 from exsearch.records import Question, WeightedTrajectory
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import is_complete, remove_folder, write_atomic
+from exsearch.training.actions import action_data
 from exsearch.training.checkpoint import (
     adapter_base,
     load_trainable,
@@ -119,7 +120,7 @@ class Loop:
             result = read_json(finished, RunError, remedy, stage=str, model=str)
             self._remove_others(result["stage"])  # an earlier process may have been killed at it
             return result
-        warms_up = bool(self.recipe.warm_up.examples or self.recipe.warm_up.file)
+        warms_up = self.recipe.warm_up.wanted
         if (warms_up or self.recipe.gem.iterations) and not self.run_folder.has_learned:
             config = self.recipe.warm_up if warms_up else self.recipe.m_step
             self._release()
@@ -145,19 +146,20 @@ class Loop:
         config, stage = self.recipe.warm_up, self._stage(WARM_UP)
         if not stage.trajectories.exists():
             if config.file:
-                items, left_out = list(WeightedFile(Path(config.file))), {}
+                items, left_out, counts = list(WeightedFile(Path(config.file))), {}, {}
                 tokenizer = self.engine.tokenizer
                 check_prompts(items, Path(config.file), self.recipe.method, tokenizer)
             else:
                 data = self._warm_up_data(stage)
                 items, left_out = data.items, {k: len(v) for k, v in data.left_out.items()}
+                counts = {"counts": data.counts} if data.counts else {}
             if not items:
                 raise TrainingError(
                     "no train question gives a warm-up example (they need a decomposition whose "
                     f"support is found, or a teacher's right answer; left out: {left_out}); set "
                     "warm_up.examples=0 to start without"
                 )
-            self.journal.log(WARM_UP, "data", examples=len(items), left_out=left_out)
+            self.journal.log(WARM_UP, "data", examples=len(items), left_out=left_out, **counts)
             write_atomic(stage.trajectories, "".join(f"{line}\n" for line in to_lines(items)))
         items = WeightedFile(stage.trajectories)
         self._learned = {i.trajectory.question.id for i in items}
@@ -202,6 +204,8 @@ class Loop:
                     seed=self.recipe.seed,
                     on_example=bar.update,
                 )
+        if config.mix:
+            return action_data(self.train, *common, config.mix, seed=self.recipe.seed)
         examples, missing = config.examples, config.missing_support
         return warm_up_data(self.train, *common, examples=examples, missing_support=missing)
 

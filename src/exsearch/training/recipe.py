@@ -21,6 +21,8 @@ from exsearch.retrievers import DEFAULT_KIND
 from exsearch.retrievers.guarded import TIMEOUT
 from exsearch.training.e_step import EStepConfig
 
+Action = Literal["whole", "think", "record", "nothing", "answer"]
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -156,6 +158,9 @@ class WarmUpConfig(MStepConfig):
             was found.
         file: A file of weighted trajectories, such as `exsearch rollout` writes, that is taken in
             place of `examples` from `source`.
+        mix: The number of examples of each action (`whole`, `think`, `record`, `nothing`, `answer`)
+            by data set, `*` for all, that are made in place of `examples` from decompositions and
+            supports (`training.actions`).
     """
 
     learning_rate: float = 1e-4
@@ -163,10 +168,21 @@ class WarmUpConfig(MStepConfig):
     source: Literal["decomposition", "teacher"] = "decomposition"
     missing_support: Literal["leave_out", "nothing"] = "leave_out"
     file: str | None = None
+    mix: dict[Action, dict[str, int]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least(self, examples=0)
+        given = [n for n in ("examples", "file", "mix") if getattr(self, n)]
+        if len(given) > 1 and "mix" in given:
+            raise ConfigError(f"{' and '.join(given)} are both given: take one of them")
+        if any(count < 0 for own in self.mix.values() for count in own.values()):
+            raise ConfigError("mix: a number of examples is below 0")
+
+    @property
+    def wanted(self) -> bool:
+        """True where there is something to learn before the first iteration."""
+        return bool(self.examples or self.file or self.mix)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +253,7 @@ class Recipe:
             raise ConfigError(
                 'warm_up.source is "teacher": add a section [teacher] with base_url and model'
             )
-        warms_up = self.warm_up.examples or self.warm_up.file
+        warms_up = self.warm_up.wanted
         first, then = ((s.lora_rank, s.lora_alpha) for s in (self.warm_up, self.m_step))
         if warms_up and self.warm_up.lora_rank and self.gem.iterations and first != then:
             raise ConfigError(

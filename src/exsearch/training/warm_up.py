@@ -47,10 +47,12 @@ class WarmUpData:
     Attributes:
         items: The trajectories, each with weight 1.
         left_out: The ids of the questions that gave none, by reason.
+        counts: The number of examples by action and data set, where these were asked for.
     """
 
     items: list[WeightedTrajectory]
     left_out: dict[str, list[str]]
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def example(trajectory: Trajectory, tokenizer: ChatTokenizer) -> WeightedTrajectory:
@@ -149,7 +151,7 @@ def _made(
     answer = question.distinct_answers[0]
     if not isinstance(method, SearcherMethod):
         return solve(question, Solved((), answer), method, retriever, tokenizer)
-    steps = _steps(question, retriever, tokenizer, method, missing_support)
+    steps = searched_steps(question, retriever, tokenizer, method, missing_support)
     return steps if isinstance(steps, str) else replay(question, steps, answer, method, tokenizer)
 
 
@@ -187,14 +189,25 @@ def check_prompts(
             raise DataError(wrong, file=file, line=number)
 
 
-def _steps(
+def searched_steps(
     question: Question,
     retriever: Retriever,
     tokenizer: ChatTokenizer,
     method: SearcherMethod,
     missing_support: str,
 ) -> list[Step] | str:
-    """The steps that the decomposition describes, searched for real; or why there are none."""
+    """The steps that the decomposition describes, searched for real; or why there are none.
+
+    Args:
+        question: A question with an answer.
+        retriever: The retriever that answers the sub-queries.
+        tokenizer: The tokenizer of the model that learns.
+        method: The searcher, with the settings that the model will be asked by.
+        missing_support: As in `warm_up_data`.
+
+    Raises:
+        RetrieverError: a search failed.
+    """
     plan = hops(question)
     if not plan:
         return "no decomposition"
@@ -218,7 +231,7 @@ def _steps(
             selected = (support.id,) if support else ()
         evidence = None
         if support:
-            evidence = Evidence(_fact(hop, query, support.title, support.text), (support.id,))
+            evidence = Evidence(fact(hop, query, support.title, support.text), (support.id,))
         steps.append(Step(query, passages, selected, evidence))
     return steps
 
@@ -252,8 +265,15 @@ def _support(hop: Hop, passages: Sequence[Passage], shown: Sequence[Passage]) ->
     return None
 
 
-def _fact(hop: Hop, query: str, title: str, text: str) -> str:
-    """What the record says: the annotated sentence, or one of the shown text with the answer."""
+def fact(hop: Hop, query: str, title: str, text: str) -> str:
+    """What the record says: the annotated sentence, or one of the shown text with the answer.
+
+    Args:
+        hop: The sub-question, with its answer.
+        query: The query as it was searched.
+        title: The title of the passage that holds the answer.
+        text: What is shown of its text.
+    """
     if hop.answer_short and hop.answer != hop.answer_short:
         return hop.answer
     wanted = normalize(hop.answer)
