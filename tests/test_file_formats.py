@@ -212,7 +212,9 @@ def test_a_training_run(
         "tiny",
         method=SearcherMethod(passages=2, passage_words=20, thought_tokens=8, record_tokens=8),
         warm_up=WarmUpConfig(examples=2),
-        gem=GemConfig(iterations=0, dev_questions=1, probe_questions=1, probe_samples=2),
+        gem=GemConfig(
+            iterations=0, dev_questions=1, probe_questions=1, probe_samples=2, action_questions=1
+        ),
     )
     best = Loop(
         recipe,

@@ -19,9 +19,8 @@ from exsearch.engines import check_engine
 from exsearch.engines.base import Engine
 from exsearch.engines.config import ModelConfig
 from exsearch.errors import ConfigError
-from exsearch.methods import method_values, open_method
+from exsearch.methods import DEFAULT_METHOD, method_values, open_method
 from exsearch.methods.base import Method, Solved
-from exsearch.methods.searcher import SearcherMethod
 from exsearch.models.settings import resolve_model
 from exsearch.records import Question, Trajectory
 from exsearch.retrievers import open_retriever
@@ -135,7 +134,7 @@ def solved_examples(
 
     questions = load_questions(question_file(source.file))
     tokenizer = engine.tokenizer
-    steps = method if isinstance(method, SearcherMethod) else SearcherMethod()
+    steps = method if method.name == DEFAULT_METHOD else open_method()
     data = warm_up_data(questions, retriever, tokenizer, steps, examples=source.count)
     if len(data.items) < source.count:
         raise ConfigError(

@@ -30,6 +30,7 @@ from exsearch.progress import Bars
 from exsearch.records import Question, WeightedTrajectory
 from exsearch.retrievers.base import Retriever
 from exsearch.runs import is_complete, remove_folder, write_atomic
+from exsearch.training.action_figures import action_figures
 from exsearch.training.actions import action_data
 from exsearch.training.checkpoint import (
     adapter_base,
@@ -347,6 +348,11 @@ class Loop:
                 )
             gain = compare_evaluations(stage.dev, before.dev, gem.select_by) if before else None
             self.journal.log(name, "dev", **summary, gain=gain)
+        if gem.action_questions and not self.journal.find(name, "actions"):
+            self._use(self.model)
+            asked = self.engine, self.retriever, self.recipe.method
+            figures = action_figures(self.dev, *asked, most=gem.action_questions)
+            self.journal.log(name, "actions", **figures)
         if gem.probe_questions and not self.journal.find(name, "objective"):
             config = EStepConfig(samples=gem.probe_samples, chunk=self.recipe.e_step.chunk)
             # The same questions, K and seeds at every stage: only the weights differ.
@@ -376,18 +382,21 @@ class Loop:
 
     def _best(self, stages: Sequence[str]) -> str | None:
         found = {s: with_todays_names(e) for s in stages if (e := self.journal.find(s, "dev"))}
-        by = find_metric(self.recipe.gem.select_by).name
+        by, group = find_metric(self.recipe.gem.select_by).name, self.recipe.gem.select_group
+        if group:
+            found = {s: figures["groups"].get(group, {}) for s, figures in found.items()}
         # max keeps the first of equals: the earlier stage, which has seen less training
-        return max(found, key=lambda s: found[s][by] or 0.0) if found else None
+        return max(found, key=lambda s: found[s].get(by) or 0.0) if found else None
 
     def _name_best(self, stages: Sequence[str]) -> dict[str, Any]:
         """Write `best.json`, then delete the models that are not kept; returns its content."""
         best = self._best(stages) or stages[-1]
         own = self._stage(best).model
+        by, group = find_metric(self.recipe.gem.select_by).name, self.recipe.gem.select_group
         result = {
             "stage": best,
             "model": f"{best}/{own.name}" if is_complete(own) else self.recipe.model.name,
-            "selected_by": f"dev {find_metric(self.recipe.gem.select_by).name}",
+            "selected_by": f"dev {by}, {group}" if group else f"dev {by}",
             "dev": self.journal.find(best, "dev"),
         }
         # First: a finished run never trains again the models that are then deleted.

@@ -72,10 +72,14 @@ class GemConfig:
         patience: The number of iterations without a better dev figure after which the run stops;
             0 never stops it.
         select_by: The metric on dev questions by which the best iteration is chosen.
+        select_group: The group of dev questions whose metric counts for that, such as `neither`,
+            which can't be guessed; empty takes all.
         dev_questions: The number of dev questions evaluated after each stage; 0 takes all.
         probe_questions: The number of train questions in the fixed set on which the objective is
             estimated after each stage; 0 estimates none.
         probe_samples: K, the number of samples a question in that estimate.
+        action_questions: The number of dev questions with a decomposition on which each action is
+            measured by itself after each stage (`action_figures`); 0 measures none.
         checkpoint_seconds: Seconds between two checkpoints within an M-step.
         keep_models: True keeps every iteration's model, False only the best and the newest.
     """
@@ -83,9 +87,11 @@ class GemConfig:
     iterations: int = 2
     patience: int = 0
     select_by: str = "f1"
+    select_group: Literal["", "in question", "yes/no", "neither"] = ""
     dev_questions: int = 0
     probe_questions: int = 0
     probe_samples: int = 4
+    action_questions: int = 0
     checkpoint_seconds: float = 600.0
     keep_models: bool = True
 
@@ -93,7 +99,7 @@ class GemConfig:
         check_least(
             self, iterations=0, patience=0, dev_questions=0, probe_questions=0, probe_samples=1
         )
-        check_least(self, checkpoint_seconds=0)
+        check_least(self, action_questions=0, checkpoint_seconds=0)
         find_metric(self.select_by)
 
 
