@@ -28,6 +28,11 @@ Examples:
   exsearch data convert --format beir scifact/ --out scifact-converted
 """
 
+MERGE_EXAMPLES = """\b
+Examples:
+  exsearch data merge hotpotqa 2wikimultihopqa musique nq --out data/four-sets
+"""
+
 SHOW_EXAMPLES = """\b
 Examples:
   exsearch show runs/mine
@@ -126,6 +131,28 @@ def convert(name: str, sources: tuple[Path, ...], out: Path, as_json: bool, bars
     from exsearch.data.formats import convert as convert_files
 
     summary = convert_files(name, sources, out, bars=bars)
+    tell(
+        as_json,
+        {"out": out, **summary},
+        *(f"{out / file}: {count} questions" for file, count in summary["questions"].items()),
+        f"{out / 'corpus.jsonl'}: {summary['passages']} passages",
+        *(f"{count} {note}" for note, count in summary["notes"].items()),
+    )
+
+
+@data.command(epilog=MERGE_EXAMPLES)
+@click.argument("folders", nargs=-1, required=True, type=PATH, metavar="SET...")
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder to write.")
+@common
+def merge(folders: tuple[Path, ...], out: Path, as_json: bool, bars: Bars) -> None:
+    """Merge data sets into one corpus and question files that point into it.
+
+    Each SET is a folder with corpus.jsonl and train, dev or test.jsonl. A passage that several have
+    is kept once.
+    """
+    from exsearch.data.merging import merge as merge_sets
+
+    summary = merge_sets(folders, out, bars=bars)
     tell(
         as_json,
         {"out": out, **summary},
