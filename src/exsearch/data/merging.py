@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,8 +34,8 @@ def merge(
 
     Each is a folder with `corpus.jsonl` and any of `train|dev|test.jsonl`, packed or not; its name
     is the data set's. Written are `corpus.jsonl`, `<set>-<split>.jsonl` for each, and
-    `<split>.jsonl` with the questions of all, one data set after the other. An id that two sets
-    have gets the set's name before it.
+    `<split>.jsonl` with the questions of all in turn, so that its first ones are of all sets. An id
+    that two sets have gets the set's name before it.
 
     Args:
         folders: The folders of the data sets.
@@ -83,16 +84,15 @@ def merge(
             again = {id_ for id_, count in Counter(ids).items() if count > 1}
             if not own_questions:
                 continue
-            with _written(folder / f"{split}.jsonl") as every:
-                for name, questions in own_questions.items():
-                    with _written(folder / f"{name}-{split}.jsonl") as lines:
-                        for question in questions:
-                            id_ = f"{name}/{question.id}" if question.id in again else question.id
-                            line = to_json(_moved(question, id_, name, moved[name])) + "\n"
-                            lines.write(line)
-                            every.write(line)
-                    counts[f"{name}-{split}.jsonl"] = len(questions)
-                counts[f"{split}.jsonl"] = len(ids)
+            lines: dict[str, list[str]] = {}
+            for name, questions in own_questions.items():
+                named = ((f"{name}/{q.id}" if q.id in again else q.id, q) for q in questions)
+                lines[name] = [to_json(_moved(q, id_, name, moved[name])) for id_, q in named]
+                _write(folder / f"{name}-{split}.jsonl", lines[name])
+                counts[f"{name}-{split}.jsonl"] = len(questions)
+            turns = itertools.zip_longest(*lines.values())
+            _write(folder / f"{split}.jsonl", [line for turn in turns for line in turn if line])
+            counts[f"{split}.jsonl"] = len(ids)
         notes = {"passages dropped that another data set has, too": dropped} if dropped else {}
         summary: dict[str, Any] = {"format": "merged", "questions": counts, "passages": len(kept)}
         summary |= {"notes": notes, "sources": dict(_hashes(files))}
@@ -152,6 +152,11 @@ def _fields(passage: Passage) -> dict[str, str]:
 
 def _line(values: dict[str, str]) -> str:
     return json.dumps(values, ensure_ascii=False) + "\n"
+
+
+def _write(file: Path, lines: Sequence[str]) -> None:
+    with _written(file) as out:
+        out.writelines(f"{line}\n" for line in lines)
 
 
 def _written(file: Path) -> IO[str]:

@@ -56,7 +56,9 @@ class Cell:
     Attributes:
         name: The name of the row; it names the cell's folders.
         recipe: The recipe of the run that is trained first; empty for none.
-        settings: Settings that replace the recipe's, by name, such as `"e_step.weighting"`.
+        settings: Settings that replace the recipe's, by name, such as `"e_step.weighting"`. In a
+            text `{work}` stands for the experiment's folder of runs, `{seed}` for the seed: the run
+            of an earlier cell is `{work}/<cell>.{seed}/run`.
         model: The model, where nothing is trained.
         engine: The engine that runs it.
         method: A method's name and settings; empty takes the one that the model was trained by.
@@ -236,7 +238,8 @@ def _do(
     start = time.perf_counter()
     model = cell.model
     if cell.recipe:
-        overrides = tuple(f"{k}={json.dumps(v)}" for k, v in cell.settings.items())
+        given = {"work": str(base / user_path(experiment.work)), "seed": str(task.seed)}
+        overrides = tuple(f"{k}={json.dumps(_filled(v, given))}" for k, v in cell.settings.items())
         overrides = (*overrides, f"seed={task.seed}")
         recipe = base / user_path(cell.recipe)
         run, _ = train(recipe, overrides=overrides, out=work / "run", bars=bars)
@@ -328,6 +331,14 @@ def _neither(figures: dict[str, Any]) -> bool:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _filled(value: Any, given: dict[str, str]) -> Any:
+    """A setting with the places in a text filled in; others are as they are."""
+    if isinstance(value, str):
+        for name, text in given.items():
+            value = value.replace(f"{{{name}}}", text)
+    return value
 
 
 def _file(base: Path, name: str) -> str:
