@@ -1,0 +1,86 @@
+"""What is published of results holds no text of a data set, and tables are written from it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from exsearch.config import load_config
+from exsearch.data.corpus import read_corpus
+from exsearch.data.questions import load_questions
+from exsearch.evaluation.results import RESULT_FILE, read_result
+from exsearch.jobs.experiment import Experiment, results_table, tasks
+from exsearch.show import write_between
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+DATA = ROOT / "data" / "four-sets"  # where it is there
+MOST = 20_000_000  # bytes of all results
+TOGETHER = 8  # words that stand side by side in a text of a data set
+
+
+def folders() -> list[Path]:
+    return sorted(file.parent for file in RESULTS.glob(f"*/{RESULT_FILE}"))
+
+
+def strings(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in strings(each)]
+    return [t for each in value for t in strings(each)] if isinstance(value, list) else []
+
+
+def runs(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[n : n + TOGETHER]) for n in range(len(words) - TOGETHER + 1)}
+
+
+def test_results_hold_ids_and_scores():
+    assert folders()
+    for folder in folders():
+        for row in read_result(folder):
+            assert not {"question", "answers", "evidence", "queries"} & row.keys()
+            for search in row["searches"]:
+                assert search.keys() == {"query", "passages", "evidence"}
+                source = search["evidence"]
+                assert source is None or (len(source) == 3 and not strings(source[1:]))
+    size = sum(file.stat().st_size for file in RESULTS.rglob("*") if file.is_file())
+    assert size <= MOST
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not here")
+def test_no_text_of_a_data_set_stands_in_the_results_or_the_tests():
+    said = {
+        run
+        for folder in folders()
+        for row in read_result(folder)
+        for text in strings(row)
+        for run in runs(text)
+    }
+    for file in (ROOT / "tests").rglob("*.py"):
+        said |= {
+            run for line in file.read_text(encoding="utf-8").splitlines() for run in runs(line)
+        }
+    texts = [p.text for p in read_corpus([DATA / "corpus.jsonl"])]
+    for split in ("train", "dev", "test"):
+        texts += [q.question for q in load_questions(DATA / f"{split}.jsonl")]
+    found = [" ".join(run) for text in texts for run in runs(text) & said]
+    assert not found
+
+
+def test_the_table_of_the_docs_is_written_from_the_results(tmp_path):
+    plan = load_config(Experiment, RESULTS / "plan.toml")
+    page = ROOT / "docs" / "results.md"
+    copy = tmp_path / "results.md"
+    copy.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    write_between(copy, "results", results_table(plan, RESULTS))
+    command = "exsearch experiment results/plan.toml --dry-run --into docs/results.md"
+    assert copy.read_text() == page.read_text(), f"run: {command}"
+
+
+def test_each_result_is_a_cell_of_the_plan():
+    plan = load_config(Experiment, RESULTS / "plan.toml")
+    assert {folder.name for folder in folders()} <= {task.key for task in tasks(plan)}
