@@ -18,9 +18,11 @@ from typing import Any
 from exsearch.config import first_difference, load_config, to_plain, user_path
 from exsearch.engines.config import ModelConfig
 from exsearch.errors import ConfigError, RunError
+from exsearch.evaluation.compare import System
 from exsearch.evaluation.evaluate import PREDICTIONS_FILE, summarise
 from exsearch.evaluation.metrics import all_metrics
 from exsearch.evaluation.results import RESULT_FILE, result_row, write_result
+from exsearch.evaluation.significance import mean_interval
 from exsearch.jobs.evaluate import evaluate
 from exsearch.jobs.inputs import Asking, ExampleSource, content_hash, question_file
 from exsearch.jobs.provenance import environment
@@ -286,51 +288,60 @@ def _do(
 def results_table(experiment: Experiment, base: Path, metric: str = "em") -> list[list[str]]:
     """What the results say, as the cells of a table with its heads, a line for each cell done.
 
-    For each part the metric on the questions that can't be guessed, its mean over the parts, and
-    the metric on all questions: percent, the mean over seeds, with the number of these and their
-    standard deviation where there are several.
+    For each part the metric on the questions that can't be guessed, in percent; for all parts
+    together the same, and that on all questions, with 95 % intervals. A question's value is the
+    mean over seeds; their number has the standard deviation beside it where there are several.
 
     Args:
         experiment: The list.
         base: The folder of the list.
         metric: The name of the metric.
+
+    Raises:
+        RunError, DataError: a result is damaged.
     """
-    parts = list(experiment.parts)
-    heads = ["method", *(f"{part}, neither" for part in parts), "mean", "all questions"]
-    table = [[*heads, "seeds, sd", "tokens a question", "learned from"]]
+    rows: list[list[str]] = []
+    counts: dict[str, int] = {}
     for cell in experiment.cells:
-        found: list[dict[str, Any]] = []
-        for seed in cell.seeds:
-            file = base / user_path(experiment.results) / f"{cell.name}.{seed}" / RESULT_FILE
-            if file.is_file():
-                found.append(read_json(file, RunError, figures=dict)["figures"])
-        if not found:
+        kept = [base / user_path(experiment.results) / f"{cell.name}.{n}" for n in cell.seeds]
+        done = [folder for folder in kept if (folder / RESULT_FILE).is_file()]
+        if not done:
             continue
-        shown, means = [], []
-        for part in parts:
-            own = [f[part]["groups"]["neither"][metric] for f in found if _neither(f[part])]
-            means.append(fmean(own) if own else None)
-            shown.append(_percent(means[-1]))
-        known = [mean for mean in means if mean is not None]
-        every = [f["all"][metric] for f in found]
-        spread = f", {100 * stdev(every):.1f}" if len(every) > 1 else ""
+        system = System.read(done)
+        first = system.seeds[0]
+        neither = [id_ for id_, row in first.items() if row["group"] == "neither"]
+        own = {p: [id_ for id_ in neither if first[id_]["part"] == p] for p in experiment.parts}
+        counts = {part: len(ids) for part, ids in own.items()}
+        counts |= {"all neither": len(neither), "all questions": len(first)}
+        each = [fmean(float(row[metric]) for row in seed.values()) for seed in system.seeds]
+        spread = f", {100 * stdev(each):.1f}" if len(each) > 1 else ""
         tokens = fmean(
-            (f["all"]["prompt_tokens"] + f["all"]["output_tokens"]) / f["all"]["n"] for f in found
+            row["prompt_tokens"] + row["output_tokens"]
+            for seed in system.seeds
+            for row in seed.values()
         )
-        mean = _percent(fmean(known) if known else None)
-        table.append(
-            [cell.name, *shown, mean, _percent(fmean(every)), f"{len(found)}{spread}",
-             f"{tokens:.0f}", cell.annotations or "-"]
-        )  # fmt: skip
-    return table
+        rows.append(
+            [
+                cell.name,
+                *(_mean(system.values(ids, metric)) for ids in own.values()),
+                _mean(system.values(neither, metric), interval=True),
+                _mean(system.values(list(first), metric), interval=True),
+                f"{len(done)}{spread}",
+                f"{tokens:.0f}",
+                cell.annotations or "-",
+            ]
+        )
+    heads = [f"{name} ({count})" for name, count in counts.items()]
+    return [["method", *heads, "seeds, sd", "tokens a question", "learned from"], *rows]
 
 
-def _neither(figures: dict[str, Any]) -> bool:
-    return "neither" in figures["groups"]
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def _mean(values: Sequence[float], *, interval: bool = False) -> str:
+    """A mean in percent, with its 95 % interval where it is wanted."""
+    if not values:
+        return "-"
+    low, high = mean_interval(values)
+    beside = f" [{100 * low:.1f}, {100 * high:.1f}]" if interval else ""
+    return f"{100 * fmean(values):.1f}{beside}"
 
 
 def _filled(value: Any, given: dict[str, str]) -> Any:
