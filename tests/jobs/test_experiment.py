@@ -119,7 +119,7 @@ def test_a_table_of_what_is_done_is_written_into_a_page(place):
     run(place)
     planned = load_config(Experiment, place / "list.toml")
     heads, guess, searcher = results_table(planned, place)
-    assert heads[1:5] == ["first (3)", "second (2)", "all neither (5)", "all questions (5)"]
+    assert heads[1:5] == ["first (3)", "second (1)", "all neither (4)", "all questions (5)"]
     assert guess[0] == "guess" and guess[1] == "0.0"  # by the way the groups are made
     assert (searcher[0], searcher[-1]) == ("searcher", "nothing")
     assert searcher[5] == "2, 0.0"  # two seeds, which differ by nothing

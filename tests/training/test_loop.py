@@ -103,6 +103,9 @@ def undisturbed(train, tmp_path_factory) -> Path:
     return folder
 
 
+TIMES = ("sampling_seconds", "scoring_seconds", "turn_seconds")
+
+
 def results(folder: Path) -> dict[str, str]:
     """SHA-256 of all weights and trajectories of a run, and the loss of every step."""
     files = [*folder.glob("*/model/model.safetensors"), *folder.glob("*/*.jsonl")]
@@ -112,7 +115,7 @@ def results(folder: Path) -> dict[str, str]:
             figures = [event[k] for k in ("loss", "grad_norm", "learning_rate", "tokens")]
             found[f"{event['stage']} step {event['step']}"] = repr(figures)
         if event["event"] in ("m_step", "dev", "objective", "e_step", "probe"):
-            other = ("time", "seconds", "sampling_seconds", "scoring_seconds", "resumed_at_step")
+            other = ("time", "seconds", "resumed_at_step", *TIMES)
             figures = {k: v for k, v in event.items() if k not in other}
             found[f"{event['stage']} {event['event']}"] = repr(figures)
     return found

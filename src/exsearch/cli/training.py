@@ -214,7 +214,9 @@ def score(predictions: Path, against: Path | None, as_json: bool, **options: Any
 def compare(
     places: tuple[str, ...], metric: str, group: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Set evaluations beside the first one, question by question.
+    """Compare evaluations, question by question.
+
+    The others are set beside the first one.
 
     Differences come with 95 % intervals, p-values by sign flips, and those of the whole family by
     Holm's rule. Folders joined by commas are seeds of one system.
@@ -254,7 +256,9 @@ def experiment(
     bars: Bars,
     **options: Any,
 ) -> None:
-    """Do the cells of a list: train and evaluate methods on the same questions.
+    """Run a list of methods on the same questions.
+
+    Each cell of the list is trained, where it names a recipe, and evaluated.
 
     A finished cell stands in the list's results and is not done again, so the same command goes on
     after a stop. Results hold ids and figures, and no text of a data set.

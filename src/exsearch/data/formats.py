@@ -5,6 +5,7 @@ What an item of each means is in `benchmarks` and `question_sets`. It does not d
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections import Counter
@@ -34,6 +35,7 @@ from exsearch.errors import ConfigError, DataError
 from exsearch.progress import Bars
 from exsearch.records import Passage, refuse_text
 from exsearch.runs import new_folder, refuse_other_content, sha256_file
+from exsearch.terminal import safe
 
 Item = TypeVar("Item")
 
@@ -107,12 +109,10 @@ def convert(
         with (folder / _CORPUS).open("w", encoding="utf-8", newline="\n") as corpus:
             writer = _Writer(corpus)
             if gold is not None:
-                with bars.open("passages", None, "passage") as bar:
-                    writer.copy(_counted(how.passages(corpora), bar), gold)
+                writer.copy(_counted(how.passages(corpora), bars, "corpus", "passage"), gold)
             for file, target in targets.items():
-                opened = (folder / target).open("w", encoding="utf-8", newline="\n")
-                with opened as lines, bars.open(target, None, "question") as bar:
-                    questions = _counted(how.questions(file, held), bar)
+                with (folder / target).open("w", encoding="utf-8", newline="\n") as lines:
+                    questions = _counted(how.questions(file, held), bars, target, "question")
                     writer.write(lines, target, file, questions)
         if not writer.passages:
             (folder / _CORPUS).unlink()
@@ -122,10 +122,15 @@ def convert(
     return summary
 
 
-def _counted(items: Iterable[Item], bar: Any) -> Iterator[Item]:
-    for item in items:
-        yield item
-        bar.update()
+def _counted(items: Iterable[Item], bars: Bars, name: str, unit: str) -> Iterator[Item]:
+    """The items, with a bar from the first one on: what can't be read shows none."""
+    with contextlib.ExitStack() as stack:
+        bar = None
+        for item in items:
+            if bar is None:
+                bar = stack.enter_context(bars.open(safe(name), None, unit))
+            yield item
+            bar.update()
 
 
 def _files(source: Path, format: str) -> list[Path]:

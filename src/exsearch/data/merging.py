@@ -21,7 +21,7 @@ from exsearch.data.questions import load_questions
 from exsearch.data.sources import plain_name
 from exsearch.errors import DataError
 from exsearch.progress import Bars
-from exsearch.records import Passage, Question, refuse_text, to_json
+from exsearch.records import Passage, Question, refuse_text
 from exsearch.runs import new_folder, refuse_other_content, sha256_file
 
 SPLITS = ("train", "dev", "test")
@@ -87,7 +87,7 @@ def merge(
             lines: dict[str, list[str]] = {}
             for name, questions in own_questions.items():
                 named = ((f"{name}/{q.id}" if q.id in again else q.id, q) for q in questions)
-                lines[name] = [to_json(_moved(q, id_, name, moved[name])) for id_, q in named]
+                lines[name] = [_question(_moved(q, id_, name, moved[name])) for id_, q in named]
                 _write(folder / f"{name}-{split}.jsonl", lines[name])
                 counts[f"{name}-{split}.jsonl"] = len(questions)
             turns = itertools.zip_longest(*lines.values())
@@ -144,6 +144,14 @@ def _moved(question: Question, id_: str, name: str, ids: dict[str, str]) -> Ques
             for hop in question.decomposition
         ),
     )
+
+
+def _question(question: Question) -> str:
+    """A question as one line of JSON, without what it does not have."""
+    values = dataclasses.asdict(question)
+    hops = [{k: v for k, v in hop.items() if v is not None} for hop in values["decomposition"]]
+    values = {k: v for k, v in {**values, "decomposition": hops}.items() if v or k == "answers"}
+    return json.dumps(values, ensure_ascii=False)
 
 
 def _fields(passage: Passage) -> dict[str, str]:

@@ -89,7 +89,9 @@ def training_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:
 
 def _teaches(item: WeightedTrajectory) -> bool:
     """Whether there is something to learn: a weight, and an answer unless it ends before that."""
-    return item.weight != 0 and bool(item.answer_ids or item.trajectory.answer_start is None)
+    t = item.trajectory
+    excerpt = t.answer_start is None and t.stop_reason.has_answer  # `actions` makes these
+    return item.weight != 0 and bool(item.answer_ids or excerpt)
 
 
 def policy_sequences(item: WeightedTrajectory) -> list[TrainingSequence]:

@@ -20,8 +20,6 @@ from exsearch.engines.base import ChatTokenizer
 from exsearch.errors import ConfigError, DataError, RetrieverError
 from exsearch.evaluation.metrics import normalize
 from exsearch.methods.base import Look, Method, Solved
-from exsearch.methods.direct import DirectMethod
-from exsearch.methods.rag import RagMethod
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import (
     Evidence,
@@ -35,6 +33,7 @@ from exsearch.records import (
 from exsearch.retrievers.base import Retriever
 from exsearch.retrievers.guarded import guarded
 
+WITHOUT_STEPS = ("direct", "rag")  # methods that any question with an answer is an example of
 REFUSALS_IN_A_ROW = 5  # of questions: then it is not the questions, it is the settings
 _REFERENCE = re.compile(r"#(\d+)")
 _SENTENCE = re.compile(rf"(?<=[.!?])\s+|(?<=[{FULL_STOPS}])")
@@ -111,7 +110,7 @@ def warm_up_data(
         ConfigError: another method than these three.
         RetrieverError: the searches of several questions in a row failed.
     """
-    if not isinstance(method, SearcherMethod | DirectMethod | RagMethod):
+    if not isinstance(method, SearcherMethod) and method.name not in WITHOUT_STEPS:
         raise ConfigError(
             f"questions make examples for the methods searcher, direct and rag, not {method.name}: "
             'take warm_up.source = "teacher", or a warm_up.file'
@@ -142,7 +141,7 @@ def _made(
     question: Question,
     retriever: Retriever,
     tokenizer: ChatTokenizer,
-    method: SearcherMethod | DirectMethod | RagMethod,
+    method: Method,
     missing_support: str,
 ) -> Trajectory | str:
     """The trajectory that answers a question, or why there is none."""
