@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 
@@ -121,7 +121,7 @@ class ModelServerError(ExSearchError):
 
 
 @contextlib.contextmanager
-def model_errors(name: str, remedy: str) -> Iterator[None]:
+def model_errors(name: str, remedy: str) -> Generator[None]:
     """One line for whatever the libraries raise on a model that they can't load.
 
     Args:

@@ -119,7 +119,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 def _groups_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
     """How well questions are answered that may be guessed, and those that may not."""
     heads = ("questions by group", "n", "EM %", "F1 %", "guessing %")
-    rows = [(*heads, *LINKS)]
+    rows: list[tuple[str, ...]] = [(*heads, *LINKS)]
     for name, figures in groups.items():
         links = [figures["chain"][link] for link in LINKS]
         counts = ["-" if count is None else str(count) for count in links]
@@ -134,7 +134,7 @@ def _groups_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
 def _audit_table(audited: Mapping[str, Mapping[str, Any]]) -> str:
     """What the corpus holds for each group of questions."""
     heads = ("answer in a passage %", f"in the first {FIRST} of one search %", "support missing %")
-    rows = [("the corpus", "n", *heads)]
+    rows: list[tuple[str, ...]] = [("the corpus", "n", *heads)]
     for name, figures in audited.items():
         shares = (percent(figures, each) for each in FIGURES)
         rows.append((safe(name), str(figures["n"]), *shares))
@@ -154,7 +154,7 @@ def systems_text(found: Mapping[str, Any]) -> str:
     """A comparison of several systems (`compare_systems`) as two tables."""
     name = found["metric"]
     heads = ("", f"{find_metric(name).label} %", "seeds, sd %", "tokens a question", "seconds")
-    rows = [heads]
+    rows: list[tuple[str, ...]] = [heads]
     for one in found["systems"]:
         shown = percent({**one, "ci95": {name: one["ci95"]}}, name)
         spread = one["seeds_sd"]

@@ -41,6 +41,7 @@ class IrcotMethod:
         query, asked = question.question, question.question
         thoughts: list[str] = []
         seen: dict[str, Passage] = {}
+        shown: list[Passage] = []
         while len(steps) < self.max_steps:
             found = yield Look(query, self.passages, self.passage_words, self.show)
             steps.append(Step(query, found))

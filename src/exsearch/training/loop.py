@@ -146,8 +146,9 @@ class Loop:
         """Fine-tune on warm-up data; returns the train questions, those learned from first."""
         config, stage = self.recipe.warm_up, self._stage(WARM_UP)
         if not stage.trajectories.exists():
+            counts: dict[str, Any] = {}
             if config.file:
-                items, left_out, counts = list(WeightedFile(Path(config.file))), {}, {}
+                items, left_out = list(WeightedFile(Path(config.file))), {}
                 tokenizer = self.engine.tokenizer
                 check_prompts(items, Path(config.file), self.recipe.method, tokenizer)
             else:
