@@ -93,3 +93,17 @@ def test_bad_prediction_files(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(DataError, match=said):
         load_predictions(path)
+
+
+def test_groups_stand_beside_the_whole():
+    asked = [
+        Question("a", "Which is older, Rome or Bonn?", ("Rome",)),
+        Question("b", "Is Rome old?", ("yes",)),
+        Question("c", "Who founded Rome?", ("Romulus",)),
+        Question("d", "Who founded Bonn?", ("Drusus",)),
+    ]
+    score = score_predictions(asked, {"a": "Rome", "b": "no", "c": "romulus"})
+    found = {name: (g["n"], g["em"], g["guess"]) for name, g in score["groups"].items()}
+    assert found == {"in question": (1, 1, 0), "yes/no": (1, 0, 1), "neither": (2, 1 / 2, 0)}
+    links = {"found": None, "shown": None, "recorded": None, "answered": 1, "lucky": 0}
+    assert score["groups"]["neither"]["chain"] == links  # of answers alone nothing else is known

@@ -13,6 +13,7 @@ from typing import Any
 from exsearch.data.json_lines import Fields, read_objects
 from exsearch.errors import DataError
 from exsearch.evaluation.evaluate import PREDICTIONS_FILE
+from exsearch.evaluation.groups import LINKS, group_figures, group_of, guess_right
 from exsearch.evaluation.metrics import (
     Judged,
     Rules,
@@ -67,8 +68,9 @@ def score_predictions(
         seed: Decides the resampling of the intervals.
 
     Returns:
-        `{"n", "em", "f1", "acc", …, "ci95": {"em": [low, high], …}, "missing"}`: means from 0 to 1,
-        where `missing` counts the questions without a prediction.
+        `{"n", "em", "f1", "acc", …, "ci95": {"em": [low, high], …}, "groups", "missing"}`: means
+        from 0 to 1, of all questions and of each group (`groups.group_figures`), where `missing`
+        counts the questions without a prediction.
 
     Raises:
         DataError: no question, a question without an accepted answer, or a prediction for an id
@@ -76,10 +78,20 @@ def score_predictions(
         ValueError: unknown rules.
     """
     values = _values(questions, predictions, rules)
+    rows = [
+        {
+            **{name: each[n] for name, each in values.items()},
+            "group": group_of(question).value,
+            "guess": guess_right(question),
+            "chain": dict.fromkeys(LINKS) | {LINKS[-1]: values["em"][n] == 1},
+        }
+        for n, question in enumerate(questions)
+    ]
     return {
         "n": len(questions),
         **{name: sum(each) / len(each) for name, each in values.items()},
         "ci95": {name: list(mean_interval(v, seed=seed)) for name, v in values.items()},
+        "groups": group_figures(rows, [*values, "guess"], seed=seed),
         "missing": sum(question.id not in predictions for question in questions),
     }
 
