@@ -191,3 +191,24 @@ def test_where_evidence_stands():
     assert evidence_spans(Evidence("made up", ("p",)), [passage]) == ["p", None, None]
     assert evidence_spans(Evidence("Ada", ()), [passage]) == [None, None, None]
     assert evidence_spans(None, [passage]) is None
+
+
+def test_settings_of_a_cell_take_the_place_of_the_recipe_s(tmp_path):
+    from exsearch.jobs.experiment import _overrides
+    from exsearch.training.recipe import Recipe
+
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('name = "r"\n[warm_up.mix]\nrecord = {nq = 3}\nwhole = {nq = 1}\n')
+    settings = {
+        "warm_up.mix": {"whole": {"2wikimultihopqa": 5}},
+        "model.name": "{work}/warm.{seed}/run",
+        "method.record": False,
+    }
+    given = {"work": "/w", "seed": "7"}
+    overrides = [o for k, v in settings.items() for o in _overrides(k, v, given)]
+    made = load_config(Recipe, recipe, overrides)
+    assert made.warm_up.mix == {"whole": {"2wikimultihopqa": 5}}
+    assert made.model.name == "/w/warm.7/run"
+    assert made.method.record is False  # pyright: ignore[reportAttributeAccessIssue]
+    empty = load_config(Recipe, recipe, list(_overrides("warm_up.mix", {}, given)))
+    assert empty.warm_up.mix == {}

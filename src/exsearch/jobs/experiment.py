@@ -241,7 +241,7 @@ def _do(
     model = cell.model
     if cell.recipe:
         given = {"work": str(base / user_path(experiment.work)), "seed": str(task.seed)}
-        overrides = tuple(f"{k}={json.dumps(_filled(v, given))}" for k, v in cell.settings.items())
+        overrides = tuple(o for k, v in cell.settings.items() for o in _overrides(k, v, given))
         overrides = (*overrides, f"seed={task.seed}")
         recipe = base / user_path(cell.recipe)
         run, _ = train(recipe, overrides=overrides, out=work / "run", bars=bars)
@@ -344,12 +344,20 @@ def _mean(values: Sequence[float], *, interval: bool = False) -> str:
     return f"{100 * fmean(values):.1f}{beside}"
 
 
-def _filled(value: Any, given: dict[str, str]) -> Any:
-    """A setting with the places in a text filled in; others are as they are."""
+def _overrides(name: str, value: Any, given: dict[str, str]) -> Iterator[str]:
+    """A setting as `train` takes them, with the places in a text filled in.
+
+    A section takes the place of the recipe's: it is emptied, and then filled key by key.
+    """
+    if isinstance(value, dict):
+        yield f"{name}={{}}"
+        for key, inner in value.items():
+            yield from _overrides(f"{name}.{key}", inner, given)
+        return
     if isinstance(value, str):
-        for name, text in given.items():
-            value = value.replace(f"{{{name}}}", text)
-    return value
+        for place, text in given.items():
+            value = value.replace(f"{{{place}}}", text)
+    yield f"{name}={json.dumps(value)}"
 
 
 def _file(base: Path, name: str) -> str:

@@ -133,7 +133,12 @@ def answer_prompt(
 
 
 def ask_thought(
-    prompt: str, max_tokens: int, *, goes_on: bool = False, done: int | None = None
+    prompt: str,
+    max_tokens: int,
+    *,
+    goes_on: bool = False,
+    forced: str = "",
+    done: int | None = None,
 ) -> Ask:
     """Ask for a sub-query or the answer.
 
@@ -141,6 +146,7 @@ def ask_thought(
         prompt: The user turn.
         max_tokens: The most tokens that the reply may take.
         goes_on: True continues the chat of the call before.
+        forced: The frame that the reply is made to begin with; empty leaves it free.
         done: The number of searches so far, for examples; None where they are made otherwise.
     """
 
@@ -153,8 +159,9 @@ def ask_thought(
     return Ask(
         CallKind.THINK,
         prompt,
-        parse_thought,
+        lambda text: parse_thought(forced + text),
         max_tokens,
+        forced,
         goes_on=goes_on,
         reply=None if done is None else reply,
     )
@@ -217,6 +224,13 @@ def ask_sentence(prompt: str, max_tokens: int, done: int) -> Ask:
         return render_thought(Answer(solved.answer))
 
     return Ask(CallKind.THINK, prompt, parse_sentence, max_tokens, reply=reply)
+
+
+def pooled(passages: Sequence[Passage]) -> Evidence | None:
+    """All that is shown of passages, as one piece of evidence; None where there are none."""
+    texts = (one_line(f"{p.title}: {p.text}" if p.title else p.text) for p in passages)
+    ids = tuple(passage.id for passage in passages)
+    return Evidence(" ".join(texts), ids) if ids else None
 
 
 def noted(query: str, found: Sequence[Passage]) -> Step:

@@ -19,10 +19,12 @@ from typing import Any, ClassVar, Literal
 from exsearch.config import check_least
 from exsearch.methods.base import Answer, Ask, Found, Look, Plan, Show
 from exsearch.methods.format import (
+    SEARCH_FRAME,
     ask_answer,
     ask_thought,
     parse_record,
     parse_select,
+    pooled,
     record_prompt,
     select_prompt,
     think_prompt,
@@ -42,6 +44,9 @@ class SearcherMethod:
         context: What a prompt holds: `notes` (a thought sees question and notes, a record its
             sub-query and passages) or `transcript` (all that came before, one growing sequence).
         select: Whether the model picks passages between search and record.
+        record: Whether the model copies the fact that helps; False puts all that is shown of the
+            passages into the notes, to see what recording is worth.
+        always_search: Whether the first thought is made a query, to see what stopping is worth.
         thought_tokens: The most tokens that a thought, or the answer, may take.
         select_tokens: The most tokens that a choice of passages may take.
         record_tokens: The most tokens that a record may take.
@@ -55,6 +60,8 @@ class SearcherMethod:
     show: Show = "start"
     context: Literal["notes", "transcript"] = "notes"
     select: bool = False
+    record: bool = True
+    always_search: bool = False
     thought_tokens: int = 64
     select_tokens: int = 24
     record_tokens: int = 96
@@ -67,7 +74,9 @@ class SearcherMethod:
         """Think, search and record until the model answers or no search is left (`Method.plan`)."""
         limit, goes_on = self.thought_tokens, self.context == "transcript"
         while len(steps) < self.max_steps:
-            action = yield ask_thought(self._prompt(question, steps), limit, goes_on=goes_on)
+            forced = SEARCH_FRAME if self.always_search and not steps else ""
+            prompt = self._prompt(question, steps)
+            action = yield ask_thought(prompt, limit, goes_on=goes_on, forced=forced)
             if isinstance(action, Answer):
                 return action
             found = yield Look(action.query, self.passages, self.passage_words, self.show)
@@ -89,6 +98,8 @@ class SearcherMethod:
             step = Step(query, found, selected)
         if step.selected_ids == ():
             return step
+        if not self.record:
+            return dataclasses.replace(step, evidence=pooled(step.shown))
         evidence = yield Ask(
             CallKind.RECORD,
             record_prompt(query, step.shown),

@@ -20,6 +20,7 @@ from exsearch.engines.base import ChatTokenizer
 from exsearch.errors import ConfigError, DataError, RetrieverError
 from exsearch.evaluation.metrics import normalize
 from exsearch.methods.base import Look, Method, Solved
+from exsearch.methods.format import pooled
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import (
     Evidence,
@@ -229,7 +230,9 @@ def searched_steps(
         if method.select and passages:
             selected = (support.id,) if support else ()
         evidence = None
-        if support:
+        if not method.record:
+            evidence = pooled([p for p in shown if selected is None or p.id in selected])
+        elif support:
             evidence = Evidence(fact(hop, query, support.title, support.text), (support.id,))
         steps.append(Step(query, passages, selected, evidence))
     return steps
