@@ -191,11 +191,18 @@ def test_a_hangup_that_is_ignored_stays_so(
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_full_standard_output_is_one_line_and_not_the_disk():
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C"}])
+def test_a_full_standard_output_is_one_line_and_not_the_disk(locale: dict[str, str]):
+    unset = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG"))}
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "exsearch", "doctor", "--json"]
         result = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            command,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=unset | locale,
         )
     assert result.returncode == 1
     assert result.stderr.startswith("exsearch: error: standard output can't be written (ENOSPC)")

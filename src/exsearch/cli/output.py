@@ -38,6 +38,8 @@ def tell(as_json: bool, values: Mapping[str, Any], *lines: str) -> None:
     except BrokenPipeError:  # whoever reads has read enough
         raise
     except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # what is left would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = errno.errorcode.get(error.errno or 0, "?")
         raise ExSearchError(
             f"standard output can't be written ({code}), but the work is done: run the same "
