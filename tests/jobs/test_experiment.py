@@ -64,8 +64,9 @@ def place(tmp_path: Path) -> Path:
         {"contains": "Notes:\nnone", "reply": "Search: Peter Pan"},
         {"contains": "Notes:", "reply": " Peter Pan"},
     ]
-    (tmp_path / "script.jsonl").write_text("".join(json.dumps(s) + "\n" for s in script))
-    text = LIST.replace('"script.jsonl"', json.dumps(str(tmp_path / "script.jsonl")))
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "script.jsonl").write_text("".join(json.dumps(s) + "\n" for s in script))
+    text = LIST.replace('"script.jsonl"', '"{work}/script.jsonl"')
     (tmp_path / "list.toml").write_text(text)
     return tmp_path
 

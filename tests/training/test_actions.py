@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from exsearch.config import parse_config
-from exsearch.errors import ConfigError
+from exsearch.errors import ConfigError, RetrieverError
 from exsearch.evaluation.metrics import normalize
 from exsearch.methods.format import NOTHING_FOUND
 from exsearch.methods.searcher import SearcherMethod
@@ -142,3 +142,23 @@ def test_other_methods_are_refused(questions, sample_retriever, tokenizer):
     transcript = dataclasses.replace(METHOD, context="transcript")
     with pytest.raises(ConfigError, match="searcher with context"):
         action_data(questions, sample_retriever, tokenizer, transcript, {"whole": {"*": 1}})
+
+
+def test_a_search_that_fails_costs_its_own_question(questions, sample_retriever, tokenizer):
+    class Failing:
+        def __init__(self, ids):
+            self.texts = {q.question for q in questions if q.id in ids}
+
+        def search(self, queries, k):
+            if self.texts.intersection(queries):
+                raise RetrieverError("down")
+            return sample_retriever.search(queries, k)
+
+    bare = [q for q in questions if q.dataset == "bare"]
+    one = Failing({bare[0].id})
+    data = action_data(bare, one, tokenizer, METHOD, {"record": {"*": 999}})  # pyright: ignore[reportArgumentType]
+    assert data.left_out["record: search failed"] == [bare[0].id]
+    assert data.items
+    every = Failing({q.id for q in bare})
+    with pytest.raises(RetrieverError, match="down"):
+        action_data(bare, every, tokenizer, METHOD, {"record": {"*": 999}})  # pyright: ignore[reportArgumentType]

@@ -61,7 +61,8 @@ class Cell:
         settings: Settings that replace the recipe's, by name, such as `"e_step.weighting"`. In a
             text `{work}` stands for the experiment's folder of runs, `{seed}` for the seed: the run
             of an earlier cell is `{work}/<cell>.{seed}/run`.
-        model: The model, where nothing is trained.
+        model: The model, where nothing is trained; `{work}` and `{seed}` stand for what they do in
+            `settings`.
         engine: The engine that runs it.
         method: A method's name and settings; empty takes the one that the model was trained by.
         stage: The stage of the run that is evaluated, such as `warm_up`; empty takes the best.
@@ -238,9 +239,9 @@ def _do(
     """Train where the cell has a recipe, answer all parts, and write the result."""
     cell, work = task.cell, base / user_path(experiment.work) / task.key
     start = time.perf_counter()
-    model = cell.model
+    given = {"work": str(base / user_path(experiment.work)), "seed": str(task.seed)}
+    model = _filled(cell.model, given)
     if cell.recipe:
-        given = {"work": str(base / user_path(experiment.work)), "seed": str(task.seed)}
         overrides = tuple(o for k, v in cell.settings.items() for o in _overrides(k, v, given))
         overrides = (*overrides, f"seed={task.seed}")
         recipe = base / user_path(cell.recipe)
@@ -354,10 +355,14 @@ def _overrides(name: str, value: Any, given: dict[str, str]) -> Iterator[str]:
         for key, inner in value.items():
             yield from _overrides(f"{name}.{key}", inner, given)
         return
-    if isinstance(value, str):
-        for place, text in given.items():
-            value = value.replace(f"{{{place}}}", text)
+    value = _filled(value, given) if isinstance(value, str) else value
     yield f"{name}={json.dumps(value)}"
+
+
+def _filled(text: str, given: dict[str, str]) -> str:
+    for place, value in given.items():
+        text = text.replace(f"{{{place}}}", value)
+    return text
 
 
 def _file(base: Path, name: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from exsearch.agent.replay import UnreplayableError, replay
 from exsearch.agent.shown import shown_passages
 from exsearch.engines.base import ChatTokenizer
-from exsearch.errors import ConfigError
+from exsearch.errors import ConfigError, RetrieverError
 from exsearch.evaluation.metrics import answer_recall, normalize
 from exsearch.methods.base import Look, Method
 from exsearch.methods.searcher import SearcherMethod
@@ -33,7 +33,14 @@ from exsearch.records import (
 from exsearch.retrievers.base import Retriever
 from exsearch.retrievers.guarded import guarded
 from exsearch.training.recipe import Action
-from exsearch.training.warm_up import WarmUpData, example, fact, hops, searched_steps
+from exsearch.training.warm_up import (
+    REFUSALS_IN_A_ROW,
+    WarmUpData,
+    example,
+    fact,
+    hops,
+    searched_steps,
+)
 
 ANY = "*"  # stands for all data sets
 
@@ -71,7 +78,7 @@ def action_data(
 
     Raises:
         ConfigError: another method than the searcher, or one that is asked in one growing chat.
-        RetrieverError: a search failed.
+        RetrieverError: the searches of several questions in a row failed.
     """
     if not isinstance(method, SearcherMethod) or method.context != "notes":
         raise ConfigError('warm_up.mix teaches the searcher with context = "notes" alone')
@@ -79,6 +86,7 @@ def action_data(
     items: list[WeightedTrajectory] = []
     left_out: dict[str, list[str]] = {}
     counts: dict[str, int] = {}
+    failed = 0  # searches in a row: then it is not the question
     for action, wanted in mix.items():
         for dataset, count in wanted.items():
             own = [q for q in questions if dataset in (ANY, q.dataset) and q.distinct_answers]
@@ -89,7 +97,12 @@ def action_data(
             for question in own:
                 if len(made) == count:
                     break
-                found = maker.make(action, question)
+                try:
+                    found, failed = maker.make(action, question), 0
+                except RetrieverError:
+                    found, failed = "search failed", failed + 1
+                    if failed == REFUSALS_IN_A_ROW:
+                        raise
                 if isinstance(found, str):
                     left_out.setdefault(f"{action}: {found}", []).append(question.id)
                 else:
