@@ -65,7 +65,7 @@ def test_a_run_whose_best_is_its_start_is_that_model(tmp_path: Path):
     ("name", "message"),
     [
         ("smollm2-135", "did you mean smollm2-135m"),
-        ("gpt", "try smollm2-135m"),
+        ("gpt", "try exsearch-smollm2-135m"),
         ("./no/such", "no such name or folder"),
         ("a/b/c", "no such name or folder"),
     ],

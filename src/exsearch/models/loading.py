@@ -24,12 +24,13 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from exsearch.errors import MissingExtraError, ModelError, model_errors
 from exsearch.json_files import read_json
-from exsearch.models.settings import VERIFY_VARIABLE
+from exsearch.models.settings import VERIFY_VARIABLE, resolve_model
 from exsearch.runs import MANIFEST, is_complete, verify_folder
 
 _ADAPTER = "adapter_model.safetensors"
+_ADAPTER_CONFIG = "adapter_config.json"
 _TRUST = {"trust_remote_code": False}
-_TAKES = "--model takes smollm2-135m, a Hugging Face id, a model folder or a finished run"
+_TAKES = "--model takes the name of a model here, a Hugging Face id, a model folder or a finished run"
 
 
 def loading(folder: str | Path) -> AbstractContextManager[None]:
@@ -61,13 +62,17 @@ def load_tokenizer(folder: str | Path, **options: Any) -> Any:
     """The transformers tokenizer of a model folder or a Hugging Face id.
 
     Args:
-        folder: The folder or id.
+        folder: The folder or id; an adapter's folder without a tokenizer has its base's.
         options: More arguments of `AutoTokenizer.from_pretrained`.
 
     Raises:
         ModelError: it can't be loaded, or needs code that comes with it.
     """
     with loading(folder):
+        adapter = Path(folder) / _ADAPTER_CONFIG
+        if adapter.is_file() and not (Path(folder) / "tokenizer_config.json").is_file():
+            base = read_json(adapter, ModelError, base_model_name_or_path=str)
+            folder = resolve_model(base["base_model_name_or_path"])
         return AutoTokenizer.from_pretrained(str(folder), **options, **_TRUST)
 
 
@@ -172,6 +177,7 @@ def load_adapter(folder: str | Path, dtype: Any, *, trainable: bool = False, **o
         if config.is_prompt_learning or not base_name:
             kind = f"of type {config.peft_type.value}" if base_name else "without a base model"
             raise ModelError(f"{folder}: an adapter {kind} can't be merged")
+        base_name = resolve_model(base_name)
         if find_adapter_config_file(base_name):
             raise ModelError(f"{folder}: its base {base_name} is an adapter, too: merge that first")
         base = load_model(base_name, dtype, **options)

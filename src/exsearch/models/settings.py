@@ -1,7 +1,8 @@
 """A model on disk: where it is, and how it was trained to be asked.
 
-A model is named by `smollm2-135m`, a Hugging Face id, a folder, or a finished training run. Nothing
-is loaded here.
+A model is named by `exsearch-smollm2-135m` (the searcher of this package), `smollm2-135m` (the model
+that it was trained from), a Hugging Face id, a folder, or a finished training run. Nothing is
+loaded here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from exsearch.config import parse_config, renamed, to_plain, user_path
 from exsearch.errors import ConfigError, ModelError
 from exsearch.json_files import read_json
 from exsearch.methods import MethodField, open_method
-from exsearch.models.embedded import EMBEDDED_MODEL, embedded_model
+from exsearch.models.embedded import EMBEDDED_MODEL, SEARCHER, SEARCHER_FOLDER, embedded_model
 
 MODEL_FILE = "exsearch.json"  # in a model's folder: how it was trained to be asked
 RECIPE_FILE = "recipe.json"  # in a run's folder: what determines the run
@@ -42,7 +43,7 @@ class ModelSettings:
 def model_settings(model: str | Path) -> ModelSettings:
     """How a model was trained to be asked: from its `exsearch.json`, or from its run's recipe.
 
-    A model that says nothing (a Hugging Face id, the embedded one) has the defaults. Nothing is
+    A model that says nothing (a Hugging Face id, `smollm2-135m`) has the defaults. Nothing is
     loaded, converted or fetched.
 
     Args:
@@ -51,7 +52,7 @@ def model_settings(model: str | Path) -> ModelSettings:
     Raises:
         ConfigError: an `exsearch.json`, a `best.json` or a recipe that can't be read.
     """
-    folder = user_path(model)
+    folder = SEARCHER_FOLDER if str(model) == SEARCHER else user_path(model)
     if (folder / BEST_FILE).is_file():
         best = folder / read_json(folder / BEST_FILE, ConfigError, model=str)["model"]
         if not (best / MODEL_FILE).is_file():  # the run's best is the model it began with
@@ -77,14 +78,16 @@ def resolve_model(name: str | Path) -> str:
     """The folder or Hugging Face id that a model's name stands for.
 
     Args:
-        name: `smollm2-135m`, a Hugging Face id, a model folder, or the folder of a finished run,
-            which stands for the run's best model.
+        name: `exsearch-smollm2-135m`, `smollm2-135m`, a Hugging Face id, a model folder, or the
+            folder of a finished run, which stands for the run's best model.
 
     Raises:
         ModelError: a path that is neither a model nor a finished run.
     """
     if str(name) == EMBEDDED_MODEL:
         return str(embedded_model())
+    if str(name) == SEARCHER:
+        return str(SEARCHER_FOLDER)
     folder = user_path(name)
     if (folder / BEST_FILE).is_file():
         best = read_json(folder / BEST_FILE, ConfigError, model=str)["model"]
@@ -100,7 +103,7 @@ def resolve_model(name: str | Path) -> str:
             raise ModelError(f"{folder}: neither a model folder (config.json) nor a finished run")
         return str(folder)
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
-        near = difflib.get_close_matches(str(name), [EMBEDDED_MODEL], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"try {EMBEDDED_MODEL}"
+        near = difflib.get_close_matches(str(name), [EMBEDDED_MODEL, SEARCHER], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"try {SEARCHER}"
         raise ModelError(f"no model {str(name)!r}: no such name or folder; {hint}")
     return str(name)

@@ -215,11 +215,16 @@ def searched_steps(
         return "more hops than max_steps"
     short: list[str] = []
     steps: list[Step] = []
+    if not method.think and len(plan) > 1:
+        return "more hops than the one search without thoughts"
     for hop in plan:
         query = _fill(hop.question, short)
         if not query:  # a search server may refuse it, and would end the work
             return "does not read back"
         short.append(hop.answer_short or hop.answer)
+        if not method.search:
+            steps.append(Step(query, (), evidence=Evidence(fact(hop, query, "", ""), ())))
+            continue
         look = Look(query, method.passages, method.passage_words, method.show)
         passages = tuple(retriever.search([query], look.k)[0])
         shown = [part for part, _ in shown_passages(passages, look, tokenizer)]
