@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
 from exsearch.errors import ConfigError, DataError, RunError
-from exsearch.evaluation.results import evidence_spans, read_result
+from exsearch.evaluation.results import evidence_spans, hop_count, read_result
 from exsearch.jobs.experiment import Experiment, results_table, run_experiment, tasks
 from exsearch.progress import Bars
-from exsearch.records import Evidence, Passage
+from exsearch.records import Evidence, Hop, Passage, Question
 from exsearch.retrievers import build_index
 from exsearch.show import write_between
+from exsearch.training.figures import training_cost
 
 LIST = """
 index = "index"
@@ -120,10 +122,11 @@ def test_a_table_of_what_is_done_is_written_into_a_page(place):
     run(place)
     planned = load_config(Experiment, place / "list.toml")
     heads, guess, searcher = results_table(planned, place)
-    assert heads[1:5] == ["first (3)", "second (1)", "all neither (4)", "all questions (5)"]
+    assert heads[1:4] == ["first (3)", "second (1)", "all neither (4)"]
+    assert heads[4:6] == ["3+ hops (1)", "all questions (5)"]
     assert guess[0] == "guess" and guess[1] == "0.0"  # by the way the groups are made
     assert (searcher[0], searcher[-1]) == ("searcher", "nothing")
-    assert searcher[5] == "2, 0.0"  # two seeds, which differ by nothing
+    assert searcher[6] == "2, 0.0"  # two seeds, which differ by nothing
     assert guess[3].startswith("0.0 [0.0, ")
     page = place / "page.md"
     page.write_text("before\n<!-- begin results -->\nold\n<!-- end results -->\nafter\n")
@@ -213,3 +216,80 @@ def test_settings_of_a_cell_take_the_place_of_the_recipe_s(tmp_path):
     assert made.method.record is False  # pyright: ignore[reportAttributeAccessIssue]
     empty = load_config(Recipe, recipe, list(_overrides("warm_up.mix", {}, given)))
     assert empty.warm_up.mix == {}
+
+
+def test_another_index_under_the_same_name_is_noticed(place):
+    run(place, only=["guess"])
+    passages = list(read_corpus([sample_path("corpus")]))
+    shutil.rmtree(place / "index")
+    build_index(passages[:-1], place / "index", progress=False)
+    with pytest.raises(RunError, match=r"guess\.0: made with other settings: index "):
+        run(place, only=["guess"])
+
+
+def test_what_training_took_stands_in_the_result(place, tiny_model_folder):
+    (place / "small.toml").write_text(f"""
+name = "small"
+model.name = "{tiny_model_folder}"
+retriever.index = "index"
+method = {{max_steps = 2, passages = 2, thought_tokens = 40, record_tokens = 60}}
+warm_up = {{examples = 3, questions_per_step = 2}}
+e_step = {{questions = 2, samples = 2}}
+gem = {{iterations = 0, dev_questions = 1}}
+""")
+    cells = (place / "list.toml").read_text().split("[[cells]]")[0]
+    (place / "list.toml").write_text(f"""{cells}
+[[cells]]
+name = "warmed-up"
+recipe = "small.toml"
+
+[[cells]]
+name = "further"
+recipe = "small.toml"
+settings = {{"model.name" = "{{work}}/warmed-up.{{seed}}/run", "warm_up.examples" = 2, "seed" = 3}}
+""")
+    assert run(place) == ["warmed-up.0", "further.0"]
+    first, then = (
+        json.loads((place / "kept" / f"{name}.0" / "result.json").read_text())
+        for name in ("warmed-up", "further")
+    )
+    (one,) = first["training"]
+    assert (one["run"], one["optimizer_steps"], one["sampled_tokens"]) == ("warmed-up.0", 2, 0)
+    assert one["trained_tokens"] > 100
+    assert [run["run"] for run in then["training"]] == ["warmed-up.0", "further.0"]
+    assert then["training"][0] == one
+    assert then["training"][1]["optimizer_steps"] == 1
+    measured = sum(
+        figures["seconds"] for name, figures in first["figures"].items() if name != "all"
+    )
+    assert first["seconds"] == pytest.approx(one["seconds"] + measured, abs=0.01)
+    _, row, _ = results_table(load_config(Experiment, place / "list.toml"), place)
+    assert row[-2] == f"2, {one['trained_tokens'] / 1000:.0f}"
+
+
+def test_how_many_hops_a_question_takes():
+    hop = Hop("a", "b")
+    assert hop_count(Question("q", "x?", ("a",), supporting=("d", "e"))) == 2
+    assert hop_count(Question("q", "x?", ("a",), supporting=("d",), decomposition=(hop,) * 3)) == 3
+    assert hop_count(Question("q", "x?", ("a",))) is None
+
+
+def test_the_cost_of_training_is_that_of_its_stages():
+    events = [
+        {"event": "m_step", "optimizer_steps": 3, "tokens": 10, "seconds": 1.5},
+        {"event": "dev", "em": 0.5},
+        {
+            "event": "e_step",
+            "prompt_tokens": 7,
+            "output_tokens": 2,
+            "sampling_seconds": 2.0,
+            "scoring_seconds": 0.25,
+        },
+        {"event": "m_step", "optimizer_steps": 1, "tokens": 5, "seconds": 0.5},
+    ]
+    assert training_cost(events) == {
+        "optimizer_steps": 4,
+        "trained_tokens": 15,
+        "sampled_tokens": 9,
+        "seconds": 4.25,
+    }

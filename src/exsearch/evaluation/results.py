@@ -15,7 +15,7 @@ from typing import Any
 
 from exsearch.data.json_lines import read_objects
 from exsearch.methods.format import one_line, word_spans
-from exsearch.records import Evidence, Passage, Trajectory
+from exsearch.records import Evidence, Passage, Question, Trajectory
 from exsearch.runs import write_atomic
 
 ROWS_FILE = "predictions.jsonl.gz"
@@ -42,7 +42,17 @@ def result_row(row: Mapping[str, Any], trajectory: Trajectory, part: str) -> dic
         }
         for step in trajectory.steps
     ]
-    return {**kept, "id": f"{part}/{row['id']}", "part": part, "searches": searches}
+    id_, hops = f"{part}/{row['id']}", hop_count(trajectory.question)
+    return {**kept, "id": id_, "part": part, "hops": hops, "searches": searches}
+
+
+def hop_count(question: Question) -> int | None:
+    """The number of facts that answer a question, as its data set names them; None if it doesn't.
+
+    Args:
+        question: A question, with the sub-questions or the supporting passages that are known.
+    """
+    return len(question.decomposition or ()) or len(question.supporting) or None
 
 
 def evidence_spans(evidence: Evidence | None, passages: Iterable[Passage]) -> list[Any] | None:

@@ -29,13 +29,16 @@ from exsearch.jobs.provenance import environment
 from exsearch.jobs.train import train
 from exsearch.json_files import read_json
 from exsearch.methods import open_method
-from exsearch.models.settings import model_settings
+from exsearch.models.settings import RECIPE_FILE, model_settings
 from exsearch.progress import Bars
-from exsearch.retrievers import is_address
+from exsearch.retrievers import is_address, open_retriever
 from exsearch.runs import locked, read_jsonl
+from exsearch.training.figures import training_cost
+from exsearch.training.stages import METRICS_FILE
 from exsearch.trajectories import TRAJECTORIES_FILE, read_trajectories
 
 logger = logging.getLogger(__name__)
+_MANY_HOPS = 3  # from so many on, questions have a column of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,12 +213,19 @@ def _settings(experiment: Experiment, task: Task, base: Path) -> dict[str, Any]:
     cell = to_plain(task.cell)
     for name in ("seeds", "annotations", "minutes"):
         del cell[name]
+    index = open_retriever(_file(base, task.cell.index or experiment.index)).identity()
     files = {
         name: {"sha256": content_hash(question_file(_file(base, part.file))), "limit": part.limit}
         for name, part in experiment.parts.items()
     }
     recipe = content_hash(base / user_path(task.cell.recipe)) if task.cell.recipe else None
-    return {"cell": cell, "seed": task.seed, "parts": files, "recipe_sha256": recipe}
+    return {
+        "cell": cell,
+        "seed": task.seed,
+        "parts": files,
+        "index": index,
+        "recipe_sha256": recipe,
+    }
 
 
 def _check_same(folder: Path, settings: dict[str, Any]) -> None:
@@ -238,16 +248,16 @@ def _do(
 ) -> None:
     """Train where the cell has a recipe, answer all parts, and write the result."""
     cell, work = task.cell, base / user_path(experiment.work) / task.key
-    start = time.perf_counter()
     given = {"work": str(base / user_path(experiment.work)), "seed": str(task.seed)}
     model = _filled(cell.model, given)
+    training: list[dict[str, Any]] = []
     if cell.recipe:
         overrides = tuple(o for k, v in cell.settings.items() for o in _overrides(k, v, given))
         overrides = (*overrides, f"seed={task.seed}")
         recipe = base / user_path(cell.recipe)
         run, _ = train(recipe, overrides=overrides, out=work / "run", bars=bars)
         model = str(run / cell.stage / "model" if cell.stage else run)
-    trained = time.perf_counter() - start
+        training = _training(run)
     config = ModelConfig(name=model, engine=cell.engine)
     plain = model_settings(model)
     if cell.engine != "scripted":
@@ -279,19 +289,29 @@ def _do(
         "settings": settings,
         "annotations": cell.annotations,
         "figures": {**figures, "all": summarise(every, all_metrics())},
-        "train_seconds": trained,
-        "seconds": time.perf_counter() - start,
+        "training": training,
+        "seconds": round(sum(f["seconds"] for f in [*figures.values(), *training[-1:]]), 3),
         "environment": environment(),
     }
     write_result(folder, facts, rows)
+
+
+def _training(run: Path) -> list[dict[str, Any]]:
+    """What a run took, after the runs that it began from: a chain, the first one first."""
+    start = read_json(run / RECIPE_FILE, RunError, recipe=dict)["recipe"]["model"]["name"]
+    before = _training(Path(start)) if (Path(start) / METRICS_FILE).is_file() else []
+    events = read_jsonl(run / METRICS_FILE, event=str)
+    return [*before, {"run": run.parent.name, **training_cost(events)}]
 
 
 def results_table(experiment: Experiment, base: Path, metric: str = "em") -> list[list[str]]:
     """What the results say, as the cells of a table with its heads, a line for each cell done.
 
     For each part the metric on the questions that can't be guessed, in percent; for all parts
-    together the same, and that on all questions, with 95 % intervals. A question's value is the
-    mean over seeds; their number has the standard deviation beside it where there are several.
+    together the same, and on those of them that take three searches or more; and that on all
+    questions. A question's value is the mean over seeds; their number has the standard deviation
+    beside it where there are several. What training took is that of the first seed, with the runs
+    that it began from.
 
     Args:
         experiment: The list.
@@ -313,7 +333,9 @@ def results_table(experiment: Experiment, base: Path, metric: str = "em") -> lis
         neither = [id_ for id_, row in first.items() if row["group"] == "neither"]
         own = {p: [id_ for id_ in neither if first[id_]["part"] == p] for p in experiment.parts}
         counts = {part: len(ids) for part, ids in own.items()}
-        counts |= {"all neither": len(neither), "all questions": len(first)}
+        long = [id_ for id_ in neither if (first[id_].get("hops") or 0) >= _MANY_HOPS]
+        counts |= {"all neither": len(neither), f"{_MANY_HOPS}+ hops": len(long)}
+        counts |= {"all questions": len(first)}
         each = [fmean(float(row[metric]) for row in seed.values()) for seed in system.seeds]
         spread = f", {100 * stdev(each):.1f}" if len(each) > 1 else ""
         tokens = fmean(
@@ -326,14 +348,26 @@ def results_table(experiment: Experiment, base: Path, metric: str = "em") -> lis
                 cell.name,
                 *(_mean(system.values(ids, metric)) for ids in own.values()),
                 _mean(system.values(neither, metric), interval=True),
+                _mean(system.values(long, metric)),
                 _mean(system.values(list(first), metric), interval=True),
                 f"{len(done)}{spread}",
                 f"{tokens:.0f}",
+                _told(read_json(done[0] / RESULT_FILE, RunError, training=list)["training"]),
                 cell.annotations or "-",
             ]
         )
     heads = [f"{name} ({count})" for name, count in counts.items()]
-    return [["method", *heads, "seeds, sd", "tokens a question", "learned from"], *rows]
+    after = ["seeds, sd", "tokens a question", "steps, thousand tokens of training", "learned from"]
+    return [["method", *heads, *after], *rows]
+
+
+def _told(training: Sequence[dict[str, Any]]) -> str:
+    """The optimizer steps, and the tokens that were trained on or sampled, of a chain of runs."""
+    if not training:
+        return "-"
+    steps = sum(run["optimizer_steps"] for run in training)
+    tokens = sum(run["trained_tokens"] + run["sampled_tokens"] for run in training)
+    return f"{steps:.0f}, {tokens / 1000:.0f}"
 
 
 def _mean(values: Sequence[float], *, interval: bool = False) -> str:

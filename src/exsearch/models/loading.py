@@ -30,7 +30,9 @@ from exsearch.runs import MANIFEST, is_complete, verify_folder
 _ADAPTER = "adapter_model.safetensors"
 _ADAPTER_CONFIG = "adapter_config.json"
 _TRUST = {"trust_remote_code": False}
-_TAKES = "--model takes the name of a model here, a Hugging Face id, a model folder or a finished run"
+_TAKES = (
+    "--model takes the name of a model here, a Hugging Face id, a model folder or a finished run"
+)
 
 
 def loading(folder: str | Path) -> AbstractContextManager[None]:

@@ -93,5 +93,28 @@ def e_step_figures(items: Iterable[WeightedTrajectory], config: EStepConfig) -> 
     }
 
 
+def training_cost(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """What a run's stages took, from its journal.
+
+    Args:
+        events: The events of the journal.
+
+    Returns:
+        `optimizer_steps`; `trained_tokens` through the model in M-steps and warm-up, each counted
+        once an epoch; `sampled_tokens` through it in E-steps, prompts and replies; and `seconds` of
+        all of that, without what is measured between.
+    """
+    cost = dict.fromkeys(("optimizer_steps", "trained_tokens", "sampled_tokens", "seconds"), 0.0)
+    for event in events:
+        if event["event"] == "m_step":
+            cost["optimizer_steps"] += event["optimizer_steps"]
+            cost["trained_tokens"] += event["tokens"]
+            cost["seconds"] += event["seconds"]
+        if event["event"] == "e_step":
+            cost["sampled_tokens"] += event["prompt_tokens"] + event["output_tokens"]
+            cost["seconds"] += event["sampling_seconds"] + event["scoring_seconds"]
+    return cost
+
+
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
