@@ -223,7 +223,7 @@ def test_another_index_under_the_same_name_is_noticed(place):
     passages = list(read_corpus([sample_path("corpus")]))
     shutil.rmtree(place / "index")
     build_index(passages[:-1], place / "index", progress=False)
-    with pytest.raises(RunError, match=r"guess\.0: made with other settings: index "):
+    with pytest.raises(RunError, match=r"guess\.0: made with other settings: parts\.first\.index "):
         run(place, only=["guess"])
 
 

@@ -1,4 +1,4 @@
-"""Each method and rule, run by one command on the same 100 questions, does what a script does by hand.
+"""Each method, run by one command on the same 100 questions, does what a script does by hand.
 
 The model is a few rules of spelling. The command runs them behind the methods, who pack what they
 have found into prompts; the scripts below call the same rules with what they found themselves.
@@ -195,9 +195,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     for method, settings in SETTINGS.items():
         own = f'name = "{method}"' + (f", {settings}" if settings else "")
-        lines.append(
-            f'[[cells]]\nname = "{method}"\nengine = "scripted"\nmodel = "rules"\nmethod = {{{own}}}'
-        )
+        lines.append(f'[[cells]]\nname = "{method}"\nengine = "scripted"\nmodel = "rules"')
+        lines.append(f"method = {{{own}}}")
     (folder / "list.toml").write_text("\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptedEngine, "from_config", lambda config: ScriptedEngine(model))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import shutil
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from exsearch.errors import ModelError, RunError
 from exsearch.methods.searcher import SearcherMethod
-from exsearch.models.settings import MODEL_FILE, ModelSettings, model_settings
-from exsearch.runs import is_complete, verify_folder
+from exsearch.models.embedded import EMBEDDED_MODEL
+from exsearch.models.loading import load_model, load_tokenizer
+from exsearch.models.settings import MODEL_FILE, ModelSettings, model_settings, resolve_model
+from exsearch.runs import is_complete, new_folder, verify_folder
 from exsearch.training.checkpoint import (
     OPTIMIZER_FILE,
     adapter_base,
@@ -193,3 +196,31 @@ def test_a_save_that_fails_leaves_the_old_one(tiny_model_folder, tmp_path, items
     verify_folder(folder)
     assert model_settings(folder).system_prompt == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_adapter_on_the_embedded_model_can_be_copied_to_another_machine(
+    tiny_model_folder, tmp_path, monkeypatch, items
+):
+    def machine(name):
+        """A cache folder with its own copy of the embedded model."""
+        monkeypatch.setenv("EXSEARCH_CACHE", str(tmp_path / name))
+        with new_folder(tmp_path / name / EMBEDDED_MODEL) as out:
+            shutil.copytree(tiny_model_folder, out, dirs_exist_ok=True)
+
+    machine("here")
+    model, _ = trained(resolve_model(EMBEDDED_MODEL), LORA, items)
+    save_model(model, tiny_model_folder, tmp_path / "adapter", ModelSettings())
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "smollm2-135m"
+    for file in (tmp_path / "adapter").glob("*token*"):  # and the tokenizer is the base's
+        file.unlink()
+    (tmp_path / "adapter" / "manifest.json").unlink()
+
+    shutil.rmtree(tmp_path / "here")
+    machine("there")
+    loaded = load_model(tmp_path / "adapter", torch.float32)
+    assert torch.allclose(logits(loaded), logits(model), atol=1e-6)
+    ids = load_tokenizer(tiny_model_folder).encode("Who wrote Dune?")
+    assert load_tokenizer(tmp_path / "adapter").encode("Who wrote Dune?") == ids
+    again = load_trainable(tmp_path / "adapter", LORA, CPU)
+    assert same_weights(again, model)

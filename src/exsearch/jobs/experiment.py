@@ -48,10 +48,12 @@ class Part:
     Attributes:
         file: The question file.
         limit: The number of questions; 0 asks all.
+        index: The index that is searched for them; empty takes the cell's.
     """
 
     file: str
     limit: int = 0
+    index: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,9 +215,12 @@ def _settings(experiment: Experiment, task: Task, base: Path) -> dict[str, Any]:
     cell = to_plain(task.cell)
     for name in ("seeds", "annotations", "minutes"):
         del cell[name]
-    index = open_retriever(_file(base, task.cell.index or experiment.index)).identity()
     files = {
-        name: {"sha256": content_hash(question_file(_file(base, part.file))), "limit": part.limit}
+        name: {
+            "sha256": content_hash(question_file(_file(base, part.file))),
+            "limit": part.limit,
+            "index": open_retriever(_file(base, _index(experiment, task.cell, part))).identity(),
+        }
         for name, part in experiment.parts.items()
     }
     recipe = content_hash(base / user_path(task.cell.recipe)) if task.cell.recipe else None
@@ -223,9 +228,12 @@ def _settings(experiment: Experiment, task: Task, base: Path) -> dict[str, Any]:
         "cell": cell,
         "seed": task.seed,
         "parts": files,
-        "index": index,
         "recipe_sha256": recipe,
     }
+
+
+def _index(experiment: Experiment, cell: Cell, part: Part) -> str:
+    return part.index or cell.index or experiment.index
 
 
 def _check_same(folder: Path, settings: dict[str, Any]) -> None:
@@ -273,7 +281,7 @@ def _do(
     for name, part in experiment.parts.items():
         asking = Asking(
             questions=_file(base, part.file),
-            index=_file(base, cell.index or experiment.index),
+            index=_file(base, _index(experiment, cell, part)),
             model=config,
             method=method,
             limit=part.limit or None,

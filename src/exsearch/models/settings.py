@@ -1,8 +1,7 @@
 """A model on disk: where it is, and how it was trained to be asked.
 
-A model is named by `exsearch-smollm2-135m` (the searcher of this package), `smollm2-135m` (the model
-that it was trained from), a Hugging Face id, a folder, or a finished training run. Nothing is
-loaded here.
+A model is named by `exsearch-smollm2-135m` (the searcher of this package), `smollm2-135m` (what it
+was trained from), a Hugging Face id, a folder, or a finished training run. Nothing is loaded here.
 """
 
 from __future__ import annotations
@@ -17,7 +16,13 @@ from exsearch.config import parse_config, renamed, to_plain, user_path
 from exsearch.errors import ConfigError, ModelError
 from exsearch.json_files import read_json
 from exsearch.methods import MethodField, open_method
-from exsearch.models.embedded import EMBEDDED_MODEL, SEARCHER, SEARCHER_FOLDER, embedded_model
+from exsearch.models.embedded import (
+    EMBEDDED_MODEL,
+    SEARCHER,
+    SEARCHER_FOLDER,
+    cache_folder,
+    embedded_model,
+)
 
 MODEL_FILE = "exsearch.json"  # in a model's folder: how it was trained to be asked
 RECIPE_FILE = "recipe.json"  # in a run's folder: what determines the run
@@ -107,3 +112,18 @@ def resolve_model(name: str | Path) -> str:
         hint = f"did you mean {near[0]}?" if near else f"try {SEARCHER}"
         raise ModelError(f"no model {str(name)!r}: no such name or folder; {hint}")
     return str(name)
+
+
+def base_name(model: str | Path) -> str:
+    """The name by which an adapter remembers the model that it stands on.
+
+    The embedded model has the same name on every machine, so such an adapter can be copied.
+
+    Args:
+        model: A model folder, or a Hugging Face id.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return str(model)
+    embedded = cache_folder() / EMBEDDED_MODEL
+    return EMBEDDED_MODEL if folder.resolve() == embedded.resolve() else str(folder.resolve())

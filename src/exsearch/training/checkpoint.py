@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from exsearch.errors import ModelError, RunError
 from exsearch.json_files import read_json
 from exsearch.models.loading import load_adapter, load_model, load_tokenizer
-from exsearch.models.settings import ModelSettings, write_model_settings
+from exsearch.models.settings import ModelSettings, base_name, write_model_settings
 from exsearch.runs import new_folder, verify_folder
 from exsearch.training.recipe import MStepConfig
 
@@ -42,8 +42,6 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
     if adapter_base(Path(folder)):
         _check_adapter(Path(folder), config)
         return load_adapter(folder, torch.float32, trainable=True).to(device)
-    if Path(folder).is_dir():  # an adapter remembers its base by this name
-        folder = Path(folder).resolve()
     model = load_model(folder, torch.float32).to(device)
     if not config.lora_rank:
         return model
@@ -56,7 +54,9 @@ def load_trainable(folder: str | Path, config: MStepConfig, device: torch.device
         task_type="CAUSAL_LM",
     )
     with seeded(0, device):  # the same adapter each time: a run killed early begins again alike
-        return get_peft_model(model, lora)
+        adapted = get_peft_model(model, lora)
+    adapted.peft_config["default"].base_model_name_or_path = base_name(folder)
+    return adapted
 
 
 def _check_adapter(folder: Path, config: MStepConfig) -> None:
@@ -111,7 +111,9 @@ def save_model(
 
 
 def _save_model(model: Any, tokenizer_folder: str | Path, out: Path) -> None:
-    model.save_pretrained(out)
+    # PEFT would ask the hub for the base's vocabulary, which no training here changes.
+    options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
+    model.save_pretrained(out, **options)
     load_tokenizer(tokenizer_folder).save_pretrained(out)
 
 
