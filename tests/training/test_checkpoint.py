@@ -219,7 +219,7 @@ def test_an_adapter_on_the_embedded_model_can_be_copied_to_another_machine(
     shutil.rmtree(tmp_path / "here")
     machine("there")
     loaded = load_model(tmp_path / "adapter", torch.float32)
-    assert torch.allclose(logits(loaded), logits(model), atol=1e-6)
+    assert torch.allclose(logits(loaded), logits(model), atol=1e-4)
     ids = load_tokenizer(tiny_model_folder).encode("Who wrote Dune?")
     assert load_tokenizer(tmp_path / "adapter").encode("Who wrote Dune?") == ids
     again = load_trainable(tmp_path / "adapter", LORA, CPU)
