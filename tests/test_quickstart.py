@@ -17,14 +17,16 @@ from exsearch.config import load_config
 from exsearch.data import sample_path
 from exsearch.data.questions import load_questions
 from exsearch.errors import ConfigError, RunError
+from exsearch.models.embedded import SEARCHER
+from exsearch.models.settings import model_settings
 from exsearch.quickstart import RECIPE, SIZES
 from exsearch.training.recipe import Recipe
 
 
 def test_the_recipe_fits_the_packaged_sample():
     recipe = load_config(Recipe, RECIPE)
-    wanted = recipe.warm_up.examples + recipe.e_step.questions
-    assert len(load_questions(sample_path("train"))) >= 1.2 * wanted  # some give no example
+    assert len(load_questions(sample_path("train"))) >= recipe.e_step.questions
+    assert recipe.method == model_settings(SEARCHER).method
     assert len(load_questions(sample_path("dev"))) >= recipe.gem.dev_questions
     assert len(load_questions(sample_path("test"))) >= SIZES["full"].test_questions
     assert recipe.gem.iterations == 1
@@ -33,7 +35,6 @@ def test_the_recipe_fits_the_packaged_sample():
 def test_the_sizes_differ_in_counts_only():
     recipes = [load_config(Recipe, RECIPE, size.overrides) for size in SIZES.values()]
     for larger, smaller in itertools.pairwise(recipes):
-        assert smaller.warm_up.examples < larger.warm_up.examples
         assert smaller.e_step.questions < larger.e_step.questions
         assert (smaller.method, smaller.m_step) == (larger.method, larger.m_step)
     work = [size.work for size in SIZES.values()]
@@ -76,20 +77,17 @@ def test_the_main_job_small(tmp_path: Path):
     lines = result.stdout.splitlines()
     assert [line[:5] for line in lines if line.startswith("[")] == [f"[{n}/6]" for n in range(1, 7)]
     table = result.stdout.split("test questions  ")[1]
-    assert re.findall(
-        r"^(untrained, without search|warmed up|after one GEM round) ", table, re.M
-    ) == [
-        "untrained, without search",
-        "warmed up",
-        "after one GEM round",
-    ]
+    stages = list(quickstart.STAGES.values())
+    assert re.findall(rf"^({'|'.join(stages)})  ", table, re.M) == stages
     assert re.search(r"\d+%.*<.*/s\]", result.stderr)  # a bar with rate and remaining time
-    weights = (tmp_path / "out" / "iteration-01" / "model" / "model.safetensors").read_bytes()
+    weights = (
+        tmp_path / "out" / "iteration-01" / "model" / "adapter_model.safetensors"
+    ).read_bytes()
 
     again = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, check=True)
     report = json.loads(again.stdout.splitlines()[-1])
-    assert set(report["stages"]) == {"untrained", "warm_up", "iteration-01"}
+    assert set(report["stages"]) == {"without-search", "start", "iteration-01"}
     assert report["answer"] in result.stdout
     assert (
-        tmp_path / "out" / "iteration-01" / "model" / "model.safetensors"
+        tmp_path / "out" / "iteration-01" / "model" / "adapter_model.safetensors"
     ).read_bytes() == weights

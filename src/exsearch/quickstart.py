@@ -1,9 +1,9 @@
 """The quick start is the main job, small, over the packaged sample and in one run folder.
 
-It indexes, asks the untrained model without search, warms up, runs one GEM iteration, measures
-again and answers one question. Nothing here is new: every part is what another command does, and
-what is done is passed over when it is run again. The counts are in `recipes/quickstart.toml` and in
-`SIZES`, of which a machine gets one that it does in minutes.
+It indexes, asks the packaged searcher without search and with it, runs one GEM iteration on answers
+alone, measures again and answers one question. Nothing here is new: every part is what another
+command does, and what is done is passed over when it is run again. The counts are in
+`recipes/quickstart.toml` and in `SIZES`, of which a machine gets one that it does in minutes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from exsearch.config import load_config
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.engines import check_engine
-from exsearch.engines.config import ModelConfig
 from exsearch.errors import ConfigError, RunError
 from exsearch.evaluation.metrics import exact_match, find_metric
 from exsearch.jobs.evaluate import evaluate
@@ -35,7 +34,7 @@ from exsearch.runs import is_complete, write_atomic
 from exsearch.searcher import Searcher
 from exsearch.show import percent, table, trace_text
 from exsearch.training.recipe import Recipe
-from exsearch.training.stages import WARM_UP, RunFolder, iteration_name
+from exsearch.training.stages import RunFolder, iteration_name
 from exsearch.trajectories import TRAJECTORIES_FILE, read_trajectories
 
 RECIPE = Path(__file__).parent / "recipes" / "quickstart.toml"
@@ -61,24 +60,24 @@ class Size:
 
 
 SIZES = {
-    "full": Size(70_000, 24),
-    "medium": Size(37_000, 12, ("warm_up.examples=44", "e_step.questions=6")),
+    "full": Size(60_000, 24),
+    "medium": Size(35_000, 12, ("e_step.questions=12", "e_step.chunk=12")),
     "small": Size(
-        20_000,
+        15_000,
         4,
         (
-            "warm_up.examples=16",
             "e_step.questions=4",
+            "e_step.chunk=4",
             "e_step.samples=2",
             "gem.dev_questions=2",
         ),
     ),
 }
 LONGEST = 600  # seconds that a size which nobody asked for may take
-UNTRAINED, TRAINED = "untrained", iteration_name(1)
+ALONE, START, TRAINED = "without-search", "start", iteration_name(1)
 STAGES = {
-    UNTRAINED: "untrained, without search",
-    WARM_UP: "warmed up",
+    ALONE: "the packaged searcher without search",
+    START: "the packaged searcher",
     TRAINED: "after one GEM round",
 }
 
@@ -117,21 +116,27 @@ def run(
     if not is_complete(index):
         corpus, place = read_corpus([sample_path("corpus")]), recipe.retriever
         build_index(corpus, index, kind=place.kind, settings=place.options, progress=bars.shown)
-    say(f"[2/6] {count} test questions, {STAGES[UNTRAINED]}")
-    alone = open_method({"name": "direct"})
-    figures = {UNTRAINED: _measure(out, UNTRAINED, recipe.model, alone, recipe, count, bars)}
+
+    def measure(stage: str, name: str, method: Method = recipe.method) -> dict[str, Any]:
+        model = dataclasses.replace(recipe.model, name=name)
+        asking = Asking("sample:test", str(index), model, method, count, recipe.seed)
+        return evaluate(asking, out / "test" / stage, chunk=CHUNK, bars=bars)
+
+    say(f"[2/6] {count} test questions, {STAGES[ALONE]}")
+    figures = {ALONE: measure(ALONE, recipe.model.name, open_method({"name": "direct"}))}
+    say(f"[3/6] the same test questions, {STAGES[START]}")
+    figures[START] = measure(START, recipe.model.name)
     say(
-        f"[3/6] warm up on {recipe.warm_up.examples} questions, then one GEM round on "
-        f"{recipe.e_step.questions} others, {recipe.e_step.samples} samples each"
+        f"[4/6] one GEM round on {recipe.e_step.questions} other questions and their answers, "
+        f"{recipe.e_step.samples} samples each"
     )
     train(RECIPE, overrides=overrides, out=out, bars=bars)
-    for step, stage in enumerate((WARM_UP, TRAINED), start=4):
-        say(f"[{step}/6] the same test questions, {STAGES[stage]}")
-        trained = dataclasses.replace(recipe.model, name=_model(out, stage))
-        figures[stage] = _measure(out, stage, trained, recipe.method, recipe, count, bars)
+    trained = str(RunFolder(out).stage(TRAINED).model)
+    say(f"[5/6] the test questions again, {STAGES[TRAINED]}")
+    figures[TRAINED] = measure(TRAINED, trained)
     say("[6/6] one question, with its trace")
     question = _one_question(out)
-    searcher = Searcher(_model(out, TRAINED), index, device=recipe.model.device)
+    searcher = Searcher(trained, index, device=recipe.model.device)
     trajectory = searcher.ask(question).trajectory
     seconds = time.perf_counter() - start
     say(f"\n{trace_text(trajectory)}\n\n{_table(figures)}\n")
@@ -144,10 +149,6 @@ def run(
         "answer": trajectory.answer,
         "seconds": round(seconds, 1),
     }
-
-
-def _model(out: Path, stage: str) -> str:
-    return str(RunFolder(out).stage(stage).model)
 
 
 def _settled_size(out: Path, asked: str | None, say: Callable[[str], object]) -> str:
@@ -192,19 +193,6 @@ def _product_rate() -> float:
     return 2 * len(a) ** 3 / statistics.median(seconds) / 1e9
 
 
-def _measure(
-    out: Path,
-    stage: str,
-    model: ModelConfig,
-    method: Method,
-    recipe: Recipe,
-    count: int,
-    bars: Bars,
-) -> dict[str, Any]:
-    asking = Asking("sample:test", str(out / "index"), model, method, count, recipe.seed)
-    return evaluate(asking, out / "test" / stage, chunk=CHUNK, bars=bars)
-
-
 def _one_question(out: Path) -> str:
     """A test question that was answered with evidence, preferably one answered right."""
     best = max(
@@ -227,9 +215,9 @@ def _table(figures: dict[str, dict[str, Any]]) -> str:
 
 def _closing(out: Path, seconds: float) -> str:
     return (
-        f"took {seconds / 60:.1f} minutes. All is in {out}: index/, the trained models "
-        "(warm_up/model, iteration-01/model), the trajectories they learned from, and test/ with "
-        "every answer.\n"
+        f"took {seconds / 60:.1f} minutes. All is in {out}: index/, the trained model "
+        "(iteration-01/model), the trajectories that it learned from, and test/ with every "
+        "answer.\n"
         f"  exsearch show {out}\n"
         f"  exsearch show {out}/iteration-01/trajectories.jsonl\n"
         f'  exsearch ask "Who wrote the play about Peter Pan?" --index {out}/index --model {out}'

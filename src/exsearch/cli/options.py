@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from exsearch.jobs.inputs import Asking
     from exsearch.methods.base import Method
 
-DEFAULT_MODEL = "smollm2-135m"
+DEFAULT_MODEL = "exsearch-smollm2-135m"
 COUNT = click.IntRange(min=1)
 PATH = click.Path(path_type=Path)  # what is wrong with a path is said where it is read
 

@@ -20,9 +20,9 @@ from exsearch.models.embedded import (
     EMBEDDED_MODEL,
     SEARCHER,
     SEARCHER_FOLDER,
-    cache_folder,
     embedded_model,
 )
+from exsearch.models.gguf import GGUF, cache_folder, gguf_model
 
 MODEL_FILE = "exsearch.json"  # in a model's folder: how it was trained to be asked
 RECIPE_FILE = "recipe.json"  # in a run's folder: what determines the run
@@ -83,8 +83,8 @@ def resolve_model(name: str | Path) -> str:
     """The folder or Hugging Face id that a model's name stands for.
 
     Args:
-        name: `exsearch-smollm2-135m`, `smollm2-135m`, a Hugging Face id, a model folder, or the
-            folder of a finished run, which stands for the run's best model.
+        name: `exsearch-smollm2-135m`, `smollm2-135m`, a Hugging Face id, a model folder, a GGUF
+            file, or the folder of a finished run, which stands for the run's best model.
 
     Raises:
         ModelError: a path that is neither a model nor a finished run.
@@ -103,6 +103,8 @@ def resolve_model(name: str | Path) -> str:
         return resolve_model(best)
     if (folder / RECIPE_FILE).is_file():
         raise ModelError(f"{folder}: this run is not finished; finish it with `exsearch train`")
+    if folder.suffix.lower() == GGUF and folder.is_file():
+        return str(gguf_model(folder))
     if folder.is_dir():
         if not ((folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()):
             raise ModelError(f"{folder}: neither a model folder (config.json) nor a finished run")
