@@ -80,14 +80,11 @@ def test_the_main_job_small(tmp_path: Path):
     stages = list(quickstart.STAGES.values())
     assert re.findall(rf"^({'|'.join(stages)})  ", table, re.M) == stages
     assert re.search(r"\d+%.*<.*/s\]", result.stderr)  # a bar with rate and remaining time
-    weights = (
-        tmp_path / "out" / "iteration-01" / "model" / "adapter_model.safetensors"
-    ).read_bytes()
+    file = tmp_path / "out" / "iteration-01" / "model" / "adapter_model.safetensors"
+    weights = file.read_bytes()
 
     again = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, check=True)
     report = json.loads(again.stdout.splitlines()[-1])
     assert set(report["stages"]) == {"without-search", "start", "iteration-01"}
     assert report["answer"] in result.stdout
-    assert (
-        tmp_path / "out" / "iteration-01" / "model" / "adapter_model.safetensors"
-    ).read_bytes() == weights
+    assert file.read_bytes() == weights

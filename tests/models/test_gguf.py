@@ -26,7 +26,7 @@ def write_model(file: Path, *, head: str) -> np.ndarray:
     """
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    tokens = [*bytes_to_unicode().values(), "<|end|>"]
+    tokens = [*bytes_to_unicode().values(), "th", "<|endoftext|>"]
     draw = np.random.default_rng(0)
 
     def matrix(rows: int, columns: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_a_file_is_converted_once(tmp_path, monkeypatch, caplog, head, tied):
     weight = model.model.embed_tokens.weight.detach().numpy()
     assert np.abs(weight - embedding).max() < (0.2 if head == "twice" else 1e-6)
     tokenizer = load_tokenizer(folder)
-    text = "the thé  <|end|>"
+    text = "the thé  <|endoftext|>"
     ids = tokenizer.encode(text, add_special_tokens=False)
     assert tokenizer.decode(ids) == text and ids[-1] == len(tokenizer) - 1
     caplog.clear()
