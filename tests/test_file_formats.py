@@ -18,21 +18,31 @@ from exsearch.data.questions import load_questions
 from exsearch.engines.config import ModelConfig
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.evaluation.score import load_predictions, score_predictions
+from exsearch.evaluation.results import evidence_spans, read_result
 from exsearch.jobs.evaluate import evaluate
 from exsearch.jobs.evaluate_retrieval import asked_of, evaluate_retrieval
+from exsearch.jobs.experiment import run_experiment
 from exsearch.jobs.inputs import Asking
 from exsearch.jobs.retrieve import Place, retrieve
 from exsearch.jobs.rollout import rollout
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.models.settings import MODEL_FILE, model_settings
 from exsearch.progress import Bars
-from exsearch.records import SCHEMA_VERSION, Trajectory, WeightedTrajectory, from_json, to_json
+from exsearch.records import (
+    SCHEMA_VERSION,
+    Evidence,
+    Trajectory,
+    WeightedTrajectory,
+    from_json,
+    to_json,
+)
 from exsearch.retrievers import build_index, open_retriever
 from exsearch.retrievers.hybrid import Fusion
 from exsearch.retrievers.inner import write_combined
 from exsearch.retrievers.rerank import Reranking
 from exsearch.runs import read_jsonl
 from exsearch.training.e_step import EStepConfig
+from exsearch.training.figures import training_cost
 from exsearch.training.recipe import GemConfig, Recipe, WarmUpConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "file-formats.md"
@@ -257,3 +267,24 @@ def names_below(run: Path) -> set[str]:
         return {p.name + "/" * p.is_dir() for p in paths}
 
     return names(run.iterdir()) | names(run.glob("*/*"))
+
+
+def test_an_experiment(files, tmp_path):
+    for name in ("questions.jsonl", "index"):
+        (tmp_path / name).symlink_to(files / name)
+    file = written("list.toml", tmp_path, block("Experiment"))
+    assert list(run_experiment(file, bars=Bars(False))) == ["guess.0"]
+    folder = tmp_path / "results" / "guess.0"
+    assert {f.name for f in folder.iterdir()} - {".lock"} <= tree("Experiment")
+    made, told = json.loads((folder / "result.json").read_text()), example("result.json")
+    assert set(made) == set(told)
+    assert set(made["settings"]) == set(told["settings"])
+    assert set(made["settings"]["parts"]["own"]) == set(told["settings"]["parts"]["own"])
+    assert set(made["figures"]) == set(told["figures"])
+    assert set(told["training"][0]) == {"run", *training_cost([])}
+    row, shown = next(read_result(folder)), example("predictions.jsonl.gz")
+    assert set(shown) - {"…"} <= set(row)
+    texts = {"question", "answers", "queries", "evidence"}  # left out
+    plain = set(example("predictions.jsonl")) - {"…"}
+    assert set(row) == plain - texts | {"part", "hops", "searches"}
+    assert evidence_spans(Evidence("x", ("p",)), []) == ["p", None, None]
