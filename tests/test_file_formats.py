@@ -17,8 +17,8 @@ from exsearch.data.formats import convert
 from exsearch.data.questions import load_questions
 from exsearch.engines.config import ModelConfig
 from exsearch.engines.scripted import ScriptedEngine
-from exsearch.evaluation.score import load_predictions, score_predictions
 from exsearch.evaluation.results import evidence_spans, read_result
+from exsearch.evaluation.score import load_predictions, score_predictions
 from exsearch.jobs.evaluate import evaluate
 from exsearch.jobs.evaluate_retrieval import asked_of, evaluate_retrieval
 from exsearch.jobs.experiment import run_experiment
