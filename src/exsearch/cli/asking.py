@@ -29,7 +29,8 @@ from exsearch.progress import Bars
 
 ASK_EXAMPLES = """\b
 Examples:
-  exsearch ask "Who wrote the play about Peter Pan?" --index index --model runs/mine
+  exsearch ask "Who wrote the play about Peter Pan?" --index index
+  exsearch ask "..." --index index --model runs/mine
   exsearch ask "..." --index index --model Qwen/Qwen2.5-3B-Instruct --max-steps 3 --json
   exsearch ask "..." --index index --engine openai --base-url http://localhost:8000/v1 --model NAME
 """

@@ -154,8 +154,8 @@ model_options = _together(
         "--model",
         default=DEFAULT_MODEL,
         metavar="MODEL",
-        help="A name, a Hugging Face id, a model folder, or a finished run; with --engine openai, "
-        "the server's name for it.",
+        help="A name, a Hugging Face id, a model folder, a finished run, or a GGUF file; with "
+        "--engine openai, the server's name for it.",
     ),
     click.option(
         "--engine",
