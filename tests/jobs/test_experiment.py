@@ -16,7 +16,12 @@ from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
 from exsearch.errors import ConfigError, DataError, RunError
-from exsearch.evaluation.results import evidence_spans, hop_count, read_result
+from exsearch.evaluation.results import (
+    evidence_spans,
+    hop_count,
+    read_result,
+    without_copies,
+)
 from exsearch.jobs.experiment import Experiment, results_table, run_experiment, tasks
 from exsearch.progress import Bars
 from exsearch.records import Evidence, Hop, Passage, Question
@@ -293,3 +298,18 @@ def test_the_cost_of_training_is_that_of_its_stages():
         "sampled_tokens": 9,
         "seconds": 4.25,
     }
+
+
+def test_what_was_copied_is_a_span():
+    sources = {
+        "question": "Who wrote the play about the boy who never grew up?",
+        "p": "Peter Pan\nPeter Pan, or the Boy Who Wouldn't Grow Up, is a play by J. M. Barrie.",
+    }
+    assert without_copies(sources["question"], sources) == "{question:0:10}?"
+    copied = "He said: peter pan or The boy who wouldn t grow up is it"
+    assert without_copies(copied, sources) == "He said: {p:2:12} it"
+    short = "the play about the boy who never"
+    assert without_copies(short, sources) == short  # seven words
+    assert without_copies("", sources) == ""
+    twice = f"{sources['question']} It is: {sources['question']}"
+    assert without_copies(twice, sources) == "{question:0:10}? It is: {question:0:10}?"
