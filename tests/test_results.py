@@ -11,8 +11,8 @@ from exsearch.config import load_config
 from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
 from exsearch.evaluation.results import RESULT_FILE, read_result
-from exsearch.jobs.experiment import Experiment, results_table, tasks
-from exsearch.show import write_between
+from exsearch.jobs.experiment import Experiment, main_columns, results_table, tasks
+from exsearch.show import write_tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -71,14 +71,14 @@ def test_no_text_of_a_data_set_stands_in_the_results_or_the_tests():
     assert not found
 
 
-def test_the_table_of_the_docs_is_written_from_the_results(tmp_path):
-    plan = load_config(Experiment, RESULTS / "plan.toml")
-    page = ROOT / "docs" / "results.md"
-    copy = tmp_path / "results.md"
-    copy.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
-    write_between(copy, "results", results_table(plan, RESULTS))
-    command = "exsearch experiment results/plan.toml --dry-run --into docs/results.md"
-    assert copy.read_text() == page.read_text(), f"run: {command}"
+@pytest.mark.parametrize("name", ["docs/results.md", "README.md"])
+def test_the_tables_of_the_pages_are_written_from_the_results(tmp_path, name):
+    rows = results_table(load_config(Experiment, RESULTS / "plan.toml"), RESULTS)
+    copy = tmp_path / "page.md"
+    copy.write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    write_tables(copy, {"results": rows, "main results": main_columns(rows)})
+    command = f"exsearch experiment results/plan.toml --dry-run --into {name}"
+    assert copy.read_text() == (ROOT / name).read_text(encoding="utf-8"), f"run: {command}"
 
 
 def test_each_result_is_a_cell_of_the_plan():

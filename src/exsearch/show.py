@@ -45,28 +45,38 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def write_between(page: Path, name: str, rows: Sequence[Sequence[str]]) -> None:
-    """Put a table into a page of Markdown, between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+def write_tables(page: Path, tables: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """Put tables into a page, each between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 
     Args:
-        page: The page, which has both markers.
-        name: The name in the markers.
-        rows: The table's cells, the heads first.
+        page: The page, which has the markers of one table at least.
+        tables: By the name in the markers the table's cells, the heads first.
 
     Raises:
-        DataError: the page is missing, or has no such markers.
+        DataError: the page is missing, has no such markers, or one of them alone or twice.
     """
-    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
     try:
         text = page.read_text(encoding="utf-8")
-        before, rest = text.split(begin)
-        _, after = rest.split(end)
     except (OSError, ValueError) as error:
-        message = f"no page with {begin.strip()} and {end}, each once ({type(error).__name__})"
-        raise DataError(message, file=page) from None
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    made = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
-    write_atomic(page, f"{before}{begin}{made}{end}{after}")
+        raise DataError(f"can't be read ({type(error).__name__})", file=page) from None
+    written = text
+    for name, rows in tables.items():
+        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+        if begin not in written and end not in written:
+            continue
+        if (written.count(begin), written.count(end)) != (1, 1):
+            raise DataError(f"expected {begin.strip()} and {end}, each once", file=page)
+        before, rest = written.split(begin)
+        _, after = rest.split(end)
+        lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+        made = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+        written = f"{before}{begin}{made}{end}{after}"
+    if written is text:
+        markers = " or ".join(f"<!-- begin {name} -->" for name in tables)
+        raise DataError(
+            f"no {markers} in it: put one and its end where the table belongs", file=page
+        )
+    write_atomic(page, written)
 
 
 def percent(summary: Mapping[str, Any], name: str) -> str:

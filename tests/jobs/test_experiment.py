@@ -22,11 +22,17 @@ from exsearch.evaluation.results import (
     read_result,
     without_copies,
 )
-from exsearch.jobs.experiment import Experiment, results_table, run_experiment, tasks
+from exsearch.jobs.experiment import (
+    Experiment,
+    main_columns,
+    results_table,
+    run_experiment,
+    tasks,
+)
 from exsearch.progress import Bars
 from exsearch.records import Evidence, Hop, Passage, Question
 from exsearch.retrievers import build_index
-from exsearch.show import write_between
+from exsearch.show import write_tables
 from exsearch.training.figures import training_cost
 
 LIST = """
@@ -147,8 +153,15 @@ def test_a_table_of_what_is_done_is_written_into_a_page(place):
     again = page.read_text()
     CliRunner().invoke(cli, command)
     assert page.read_text() == again
-    with pytest.raises(DataError, match="no page with <!-- begin other -->"):
-        write_between(page, "other", [["a"]])
+    brief = [["method", "all neither (4)"], ["guess", guess[3]], ["searcher", searcher[3]]]
+    assert [row[:2] for row in main_columns([heads, guess, searcher])] == brief
+    with pytest.raises(DataError, match="no <!-- begin other --> in it"):
+        write_tables(page, {"other": [["a"]]})
+    page.write_text("<!-- begin other -->\n")
+    with pytest.raises(DataError, match="each once"):
+        write_tables(page, {"other": [["a"]]})
+    with pytest.raises(DataError, match="can't be read"):
+        write_tables(place / "none.md", {"other": [["a"]]})
 
 
 def test_results_are_compared_as_evaluations_are(place):

@@ -243,7 +243,7 @@ def compare(
     "--into",
     type=PATH,
     metavar="PAGE.md",
-    help="Write the table of results into a page, between its markers `results`.",
+    help="Write the table into a page, between its markers `results` or `main results`.",
 )
 @common
 def experiment(
@@ -266,11 +266,12 @@ def experiment(
     from exsearch.config import load_config
     from exsearch.jobs.experiment import (
         Experiment,
+        main_columns,
         remaining_minutes,
         results_table,
         run_experiment,
     )
-    from exsearch.show import table, write_between
+    from exsearch.show import table, write_tables
 
     planned = load_config(Experiment, file)
     done: list[str] = []
@@ -288,6 +289,6 @@ def experiment(
             count, rest = left()
     rows = results_table(planned, file.parent)
     if into:
-        write_between(into, "results", rows)
+        write_tables(into, {"results": rows, "main results": main_columns(rows)})
     values = {"done": done, "left": count, "minutes": rest, "table": rows}
     tell(as_json, values, table(rows) if len(rows) > 1 else "no cell is done yet")

@@ -34,10 +34,11 @@ from exsearch.progress import Bars
 from exsearch.retrievers import is_address, open_retriever
 from exsearch.runs import locked, read_jsonl
 from exsearch.training.figures import training_cost
-from exsearch.training.stages import METRICS_FILE
+from exsearch.training.stages import METRICS_FILE, WARM_UP
 from exsearch.trajectories import TRAJECTORIES_FILE, read_trajectories
 
 logger = logging.getLogger(__name__)
+_MAIN = ("method", "all ", "tokens", "learned")  # heads of the columns of a short table begin so
 _MANY_HOPS = 3  # from so many on, questions have a column of their own
 
 
@@ -258,14 +259,14 @@ def _do(
     cell, work = task.cell, base / user_path(experiment.work) / task.key
     given = {"work": str(base / user_path(experiment.work)), "seed": str(task.seed)}
     model = _filled(cell.model, given)
-    training: list[dict[str, Any]] = []
     if cell.recipe:
         overrides = tuple(o for k, v in cell.settings.items() for o in _overrides(k, v, given))
         overrides = (*overrides, f"seed={task.seed}")
         recipe = base / user_path(cell.recipe)
         run, _ = train(recipe, overrides=overrides, out=work / "run", bars=bars)
         model = str(run / cell.stage / "model" if cell.stage else run)
-        training = _training(run)
+    training = _training(Path(model))
+    own = training[-1:] if cell.recipe else []
     config = ModelConfig(name=model, engine=cell.engine)
     plain = model_settings(model)
     if cell.engine != "scripted":
@@ -290,26 +291,34 @@ def _do(
         logger.info("%s: %s", task.key, name)
         figures[name] = evaluate(asking, work / name, examples=source, bars=bars)
         trajectories = read_trajectories(work / name / TRAJECTORIES_FILE)
-        own = read_jsonl(work / name / PREDICTIONS_FILE, id=str)
-        rows += [result_row(r, t, name) for r, t in zip(own, trajectories, strict=True)]
+        answered = read_jsonl(work / name / PREDICTIONS_FILE, id=str)
+        rows += [result_row(r, t, name) for r, t in zip(answered, trajectories, strict=True)]
     every = [row for name in figures for row in read_jsonl(work / name / PREDICTIONS_FILE, id=str)]
     facts = {
         "settings": settings,
         "annotations": cell.annotations,
         "figures": {**figures, "all": summarise(every, all_metrics())},
         "training": training,
-        "seconds": round(sum(f["seconds"] for f in [*figures.values(), *training[-1:]]), 3),
+        "seconds": round(sum(f["seconds"] for f in [*figures.values(), *own]), 3),
         "environment": environment(),
     }
     write_result(folder, facts, rows)
 
 
-def _training(run: Path) -> list[dict[str, Any]]:
-    """What a run took, after the runs that it began from: a chain, the first one first."""
+def _training(model: Path) -> list[dict[str, Any]]:
+    """What the runs took that a model came from, the first one first; empty for none.
+
+    Args:
+        model: A run, or the model of one of its stages, for which later ones don't count.
+    """
+    run = next((f for f in (model, *model.parents[:2]) if (f / METRICS_FILE).is_file()), None)
+    if run is None:
+        return []
+    stage = model.parent.name if run != model else ""
+    events = read_jsonl(run / METRICS_FILE, stage=str, event=str)
+    kept = (e for e in events if not stage or e["stage"] == WARM_UP or e["stage"] <= stage)
     start = read_json(run / RECIPE_FILE, RunError, recipe=dict)["recipe"]["model"]["name"]
-    before = _training(Path(start)) if (Path(start) / METRICS_FILE).is_file() else []
-    events = read_jsonl(run / METRICS_FILE, event=str)
-    return [*before, {"run": run.parent.name, **training_cost(events)}]
+    return [*_training(Path(start)), {"run": run.parent.name, **training_cost(kept)}]
 
 
 def results_table(experiment: Experiment, base: Path, metric: str = "em") -> list[list[str]]:
@@ -367,6 +376,16 @@ def results_table(experiment: Experiment, base: Path, metric: str = "em") -> lis
     heads = [f"{name} ({count})" for name, count in counts.items()]
     after = ["seeds, sd", "tokens a question", "steps, thousand tokens of training", "learned from"]
     return [["method", *heads, *after], *rows]
+
+
+def main_columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """A table of results without the columns of single parts, seeds and hops.
+
+    Args:
+        rows: What `results_table` gives.
+    """
+    kept = [n for n, head in enumerate(rows[0]) if head.startswith(_MAIN)]
+    return [[row[n] for n in kept] for row in rows]
 
 
 def _told(training: Sequence[dict[str, Any]]) -> str:
