@@ -316,7 +316,8 @@ def _training(model: Path) -> list[dict[str, Any]]:
         return []
     stage = model.parent.name if run != model else ""
     events = read_jsonl(run / METRICS_FILE, stage=str, event=str)
-    kept = (e for e in events if not stage or e["stage"] == WARM_UP or e["stage"] <= stage)
+    after = {WARM_UP: ""}.get(stage, stage or "~")  # the last iteration that counts
+    kept = (e for e in events if e["stage"] == WARM_UP or e["stage"] <= after)
     start = read_json(run / RECIPE_FILE, RunError, recipe=dict)["recipe"]["model"]["name"]
     return [*_training(Path(start)), {"run": run.parent.name, **training_cost(kept)}]
 
