@@ -154,6 +154,12 @@ def _valued(
         yield sum((_OF_TITLE if w in titled else 1.0) / count[w] for w in found), numbers
 
 
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Where each sentence of a text begins and ends."""
+    words = word_spans(text)
+    return [(words[s.start][0], words[s.stop - 1][1]) for s in _sentences(text, words)]
+
+
 def _sentences(text: str, words: Sequence[tuple[int, int]]) -> Iterator[range]:
     """The numbers of the words of each sentence."""
     first = 0
