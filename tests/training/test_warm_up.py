@@ -14,7 +14,7 @@ from exsearch.methods.base import Malformed
 from exsearch.methods.format import parse_record, parse_select, parse_thought
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import CallKind, Evidence, Hop, Passage, Question, StopReason
-from exsearch.training.warm_up import hops, warm_up_data
+from exsearch.training.warm_up import fact, hops, warm_up_data
 
 METHOD = SearcherMethod(passages=3)
 
@@ -327,3 +327,26 @@ def test_a_failed_search_leaves_its_question_out(tiny_engine, sample_questions, 
     ][1:]
     with pytest.raises(RetrieverError, match="away"):
         made(Failing(*range(5)))
+
+
+def test_a_record_can_be_the_words_that_answer_alone():
+    hop = Hop("Where was Ada born?", "Ada was born in Quillmoor.", "quillmoor")
+    text = "Ada was a mason. She was born in Quillmoor."
+    assert fact(hop, hop.question, "Ada", text, "words") == "Quillmoor"
+    assert fact(hop, hop.question, "Ada", "Born in Wales.", "words") == "quillmoor"
+    assert fact(hop, hop.question, "Ada", text) == "Ada was born in Quillmoor."
+
+
+def test_the_words_are_what_the_prompt_asks_for(sample_questions, sample_retriever, tiny_engine):
+    tokenizer = tiny_engine.tokenizer
+    method = SearcherMethod(passages=2, facts="words")
+    items = warm_up_data(
+        sample_questions[:12], sample_retriever, tokenizer, method, examples=4
+    ).items
+    assert len(items) == 4
+    for item in items:
+        for step in item.trajectory.steps:
+            assert step.evidence and len(step.evidence.text.split()) < 8
+            assert step.evidence.text in " ".join(f"{p.title} {p.text}" for p in step.passages)
+        records = [c for c in item.trajectory.calls if c.kind is CallKind.RECORD]
+        assert all("Copy the words that" in tokenizer.decode(c.prompt_ids) for c in records)

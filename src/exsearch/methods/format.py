@@ -32,6 +32,10 @@ THINK_INSTRUCTION = (
 RECORD_INSTRUCTION = (
     f'Copy the fact that answers the query after its label: "[n] <fact>", or "{NOTHING_FOUND}"'
 )
+WORDS_INSTRUCTION = (
+    f'Copy the words that answer the query after the label of their passage: "[n] <words>", or '
+    f'"{NOTHING_FOUND}"'
+)
 NOTE_INSTRUCTION = f'State the fact that answers the query, or "{NOTHING_FOUND}"'
 ANSWER_INSTRUCTION = f'Reply "{ANSWER_FRAME} <short answer>": a name, a date, a number, yes or no.'
 REASON_INSTRUCTION = (
@@ -99,9 +103,16 @@ def _note(step: Step) -> str:
     return f"{one_line(step.query)} {evidence}"
 
 
-def record_prompt(query: str, passages: Sequence[Passage]) -> str:
-    """The prompt of a record: a sub-query and what is shown of the passages found."""
-    return "\n".join([RECORD_INSTRUCTION, f"Query: {one_line(query)}", *_frames(passages)])
+def record_prompt(query: str, passages: Sequence[Passage], *, words: bool = False) -> str:
+    """The prompt of a record: a sub-query and what is shown of the passages found.
+
+    Args:
+        query: The sub-query.
+        passages: What is shown of the passages.
+        words: True asks for the words that answer the query, not for the whole fact.
+    """
+    instruction = WORDS_INSTRUCTION if words else RECORD_INSTRUCTION
+    return "\n".join([instruction, f"Query: {one_line(query)}", *_frames(passages)])
 
 
 def note_prompt(query: str) -> str:

@@ -53,6 +53,7 @@ class SearcherMethod:
         select: Whether the model picks passages between search and record.
         record: Whether the model copies the fact that helps; False puts all that is shown of the
             passages into the notes, to see what recording is worth.
+        facts: What a record copies: the `sentence` that answers the query, or its `words` alone.
         always_search: Whether the first thought is made a query, to see what stopping is worth.
         thought_tokens: The most tokens that a thought, or the answer, may take.
         select_tokens: The most tokens that a choice of passages may take.
@@ -70,6 +71,7 @@ class SearcherMethod:
     search: bool = True
     select: bool = False
     record: bool = True
+    facts: Literal["sentence", "words"] = "sentence"
     always_search: bool = False
     thought_tokens: int = 64
     select_tokens: int = 24
@@ -119,7 +121,9 @@ class SearcherMethod:
             return dataclasses.replace(step, evidence=pooled(step.shown))
         evidence = yield Ask(
             CallKind.RECORD,
-            record_prompt(query, step.shown) if self.search else note_prompt(query),
+            record_prompt(query, step.shown, words=self.facts == "words")
+            if self.search
+            else note_prompt(query),
             lambda text: parse_record(text, step.shown) if self.search else parse_note(text),
             self.record_tokens,
             goes_on=goes_on,

@@ -192,7 +192,7 @@ class _Maker:
                 of_support = not question.supporting or part.id in question.supporting
                 if of_support and answer_recall([part], [answer]) == 1:
                     hop = Hop(question.question, answer)
-                    text = fact(hop, question.question, part.title, part.text)
+                    text = fact(hop, question.question, part.title, part.text, self.method.facts)
                     evidence = Evidence(text, (part.id,))
                     selected = (part.id,) if self.method.select else None
                     return [Step(question.question, tuple(passages), selected, evidence)]

@@ -223,7 +223,9 @@ def searched_steps(
             return "does not read back"
         short.append(hop.answer_short or hop.answer)
         if not method.search:
-            steps.append(Step(query, (), evidence=Evidence(fact(hop, query, "", ""), ())))
+            steps.append(
+                Step(query, (), evidence=Evidence(fact(hop, query, "", "", method.facts), ()))
+            )
             continue
         look = Look(query, method.passages, method.passage_words, method.show)
         passages = tuple(retriever.search([query], look.k)[0])
@@ -238,7 +240,8 @@ def searched_steps(
         if not method.record:
             evidence = pooled([p for p in shown if selected is None or p.id in selected])
         elif support:
-            evidence = Evidence(fact(hop, query, support.title, support.text), (support.id,))
+            said = fact(hop, query, support.title, support.text, method.facts)
+            evidence = Evidence(said, (support.id,))
         steps.append(Step(query, passages, selected, evidence))
     return steps
 
@@ -272,15 +275,23 @@ def _support(hop: Hop, passages: Sequence[Passage], shown: Sequence[Passage]) ->
     return None
 
 
-def fact(hop: Hop, query: str, title: str, text: str) -> str:
+def fact(hop: Hop, query: str, title: str, text: str, kind: str = "sentence") -> str:
     """What the record says: the annotated sentence, or one of the shown text with the answer.
+
+    Where words alone are wanted, these are the answer as the text spells it, or else as the
+    annotation does.
 
     Args:
         hop: The sub-question, with its answer.
         query: The query as it was searched.
         title: The title of the passage that holds the answer.
         text: What is shown of its text.
+        kind: `sentence` or `words` (`SearcherMethod.facts`).
     """
+    if kind == "words":
+        answer = hop.answer_short or hop.answer
+        found = re.search(re.escape(answer), text, re.IGNORECASE)
+        return found[0] if found else answer
     if hop.answer_short and hop.answer != hop.answer_short:
         return hop.answer
     wanted = normalize(hop.answer)
