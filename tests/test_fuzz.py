@@ -42,7 +42,8 @@ from exsearch.records import (
 )
 from exsearch.retrievers import build_index, open_retriever
 from exsearch.runs import MANIFEST, committed, in_chunks, read_jsonl, verify_folder
-from exsearch.show import find_traces, folder_object, folder_text, trace_object, trace_text
+from exsearch.show.figures import folder_object, folder_text
+from exsearch.show.traces import find_traces, trace_object, trace_text
 from exsearch.training.journal import Journal
 from exsearch.training.recipe import Recipe
 from exsearch.training.warm_up import check_prompts

@@ -12,7 +12,7 @@ from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
 from exsearch.evaluation.results import RESULT_FILE, read_result
 from exsearch.jobs.experiment import Experiment, main_columns, results_table, tasks
-from exsearch.show import write_tables
+from exsearch.show.tables import write_tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

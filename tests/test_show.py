@@ -21,17 +21,9 @@ from exsearch.records import (
     WeightedTrajectory,
     to_json,
 )
-from exsearch.show import (
-    answer_text,
-    find_traces,
-    folder_object,
-    folder_text,
-    percent,
-    summary_text,
-    table,
-    trace_object,
-    trace_text,
-)
+from exsearch.show.figures import folder_object, folder_text, percent, summary_text
+from exsearch.show.tables import table
+from exsearch.show.traces import answer_text, find_traces, trace_object, trace_text
 from exsearch.terminal import safe
 
 EVENTS = [

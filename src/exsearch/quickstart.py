@@ -32,7 +32,9 @@ from exsearch.progress import Bars
 from exsearch.retrievers import build_index
 from exsearch.runs import is_complete, write_atomic
 from exsearch.searcher import Searcher
-from exsearch.show import percent, table, trace_text
+from exsearch.show.figures import percent
+from exsearch.show.tables import table
+from exsearch.show.traces import trace_text
 from exsearch.training.recipe import Recipe
 from exsearch.training.stages import RunFolder, iteration_name
 from exsearch.trajectories import TRAJECTORIES_FILE, read_trajectories

@@ -105,7 +105,7 @@ def test_without_an_answer_or_token_ids_there_is_none(tiny_engine, annotated, sa
 def test_an_evaluation_keeps_and_shows_them(tiny_engine, sample_retriever, tmp_path):
     from exsearch.evaluation.evaluate import evaluate
     from exsearch.runs import read_jsonl
-    from exsearch.show import find_traces, trace_text
+    from exsearch.show.traces import find_traces, trace_text
 
     script = {"Notes:\nnone": "Search: x", "Query:": "Nothing found.", "Notes:\n1.": "Answer: Bonn"}
     question = Question("q", "Where?", ("Bonn",))

@@ -10,7 +10,7 @@ from exsearch.evaluation.evaluate import row, summarise
 from exsearch.evaluation.groups import Group, chain, group_of
 from exsearch.evaluation.metrics import all_metrics
 from exsearch.records import Evidence, Passage, Question, Step, StopReason, Trajectory
-from exsearch.show import summary_text
+from exsearch.show.figures import summary_text
 
 PASSAGE = Passage("p", "Ada Fenn", "She was a poet. She was born in Quillmoor.")
 WHERE = Question("where", "Where was Ada Fenn born?", ("Quillmoor",))

@@ -32,7 +32,7 @@ from exsearch.jobs.experiment import (
 from exsearch.progress import Bars
 from exsearch.records import Evidence, Hop, Passage, Question
 from exsearch.retrievers import build_index
-from exsearch.show import write_tables
+from exsearch.show.tables import write_tables
 from exsearch.training.figures import training_cost
 
 LIST = """

@@ -59,7 +59,7 @@ def ask(question: str, index: str, as_json: bool, bars: Bars, **options: Any) ->
     from exsearch.retrievers import open_retriever
     from exsearch.retrievers.guarded import guarded
     from exsearch.searcher import Searcher
-    from exsearch.show import answer_object, answer_text
+    from exsearch.show.traces import answer_object, answer_text
 
     if not question.strip():
         raise click.UsageError("the question is blank")

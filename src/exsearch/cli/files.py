@@ -174,11 +174,12 @@ def show(place: Path, wanted: str | None, limit: int | None, as_json: bool, bars
 
     A run is a folder that `train` or `evaluate` wrote; trajectories are a file of them.
     """
-    from exsearch import show as shown
+    from exsearch.show.figures import folder_object, folder_text
+    from exsearch.show.traces import find_traces, trace_object, trace_text
 
     if place.is_dir() and not wanted:
-        tell(as_json, shown.folder_object(place), shown.folder_text(place))
+        tell(as_json, folder_object(place), folder_text(place))
         return
-    traces = shown.find_traces(place, wanted, limit)
-    values = {"trajectories": [shown.trace_object(trace) for trace in traces]}
-    tell(as_json, values, "\n\n".join(shown.trace_text(trace) for trace in traces))
+    traces = find_traces(place, wanted, limit)
+    values = {"trajectories": [trace_object(trace) for trace in traces]}
+    tell(as_json, values, "\n\n".join(trace_text(trace) for trace in traces))

@@ -150,7 +150,7 @@ def evaluate_retrieval(
     from exsearch.jobs.evaluate_retrieval import asked_by, asked_of
     from exsearch.jobs.evaluate_retrieval import evaluate_retrieval as run
     from exsearch.jobs.retrieve import Place
-    from exsearch.show import retrieval_text
+    from exsearch.show.figures import retrieval_text
 
     if (questions is None) == (trajectories is None):
         raise click.UsageError("give a file of --questions or of --trajectories")

@@ -105,7 +105,7 @@ def train(
     Run again, the same command goes on where it stopped.
     """
     from exsearch.jobs.train import train as run
-    from exsearch.show import folder_text
+    from exsearch.show.figures import folder_text
 
     overrides = recipe_overrides(options)
     folder, best = run(
@@ -144,7 +144,7 @@ def evaluate(out: Path, as_json: bool, bars: Bars, **options: Any) -> None:
     """
     from exsearch.jobs.evaluate import evaluate as run
     from exsearch.jobs.inputs import ExampleSource
-    from exsearch.show import summary_text
+    from exsearch.show.figures import summary_text
     from exsearch.trajectories import TRAJECTORIES_FILE
 
     count, source = options["worked_examples"], options["examples_from"]
@@ -189,7 +189,7 @@ def score(predictions: Path, against: Path | None, as_json: bool, **options: Any
     from exsearch.data.questions import load_questions
     from exsearch.evaluation.score import compare_predictions, load_predictions, score_predictions
     from exsearch.jobs.inputs import question_file
-    from exsearch.show import comparison_text, summary_text
+    from exsearch.show.figures import comparison_text, summary_text
 
     asked = load_questions(question_file(options["questions"]), options["limit"])
     ours, rules = load_predictions(predictions), options["rules"]
@@ -223,7 +223,7 @@ def compare(
     """
     from exsearch.config import user_path
     from exsearch.evaluation.compare import System, compare_systems
-    from exsearch.show import systems_text
+    from exsearch.show.figures import systems_text
 
     if len(places) < 2:
         raise click.UsageError("name two or more evaluations")
@@ -271,7 +271,7 @@ def experiment(
         results_table,
         run_experiment,
     )
-    from exsearch.show import table, write_tables
+    from exsearch.show.tables import table, write_tables
 
     planned = load_config(Experiment, file)
     done: list[str] = []

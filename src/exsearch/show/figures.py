@@ -1,82 +1,23 @@
-"""Showing is rendering what a run or a model left behind, as plain text for a person.
-
-Texts from corpora and models are untrusted: each is put on one line, so that it can't pass for
-another. It computes no figures but sums, and does not print.
-"""
+"""Figures of runs, evaluations and comparisons as tables for a person."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from exsearch.errors import DataError, RunError
+from exsearch.errors import RunError
 from exsearch.evaluation.audit import FIGURES, FIRST
 from exsearch.evaluation.evaluate import SUMMARY_FILE
 from exsearch.evaluation.groups import LINKS
-from exsearch.evaluation.metrics import (
-    all_metrics,
-    exact_match,
-    find_metric,
-    with_todays_names,
-)
+from exsearch.evaluation.metrics import all_metrics, find_metric, with_todays_names
 from exsearch.json_files import read_json
 from exsearch.models.settings import BEST_FILE
-from exsearch.records import Step, Trajectory, WeightedTrajectory
-from exsearch.runs import read_jsonl, write_atomic
+from exsearch.runs import read_jsonl
+from exsearch.show.tables import table
 from exsearch.terminal import safe
 from exsearch.training.stages import METRICS_FILE
-from exsearch.trajectories import TRAJECTORIES_FILE, Trace, read_traces, trajectory_of
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned columns, the first row as their heads; figures stand to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
-
-
-def write_tables(page: Path, tables: Mapping[str, Sequence[Sequence[str]]]) -> None:
-    """Put tables into a page, each between `<!-- begin NAME -->` and `<!-- end NAME -->`.
-
-    Args:
-        page: The page, which has the markers of one table at least.
-        tables: By the name in the markers the table's cells, the heads first.
-
-    Raises:
-        DataError: the page is missing, has no such markers, or one of them alone or twice.
-    """
-    try:
-        text = page.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise DataError(f"can't be read ({type(error).__name__})", file=page) from None
-    written = text
-    for name, rows in tables.items():
-        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
-        if begin not in written and end not in written:
-            continue
-        if (written.count(begin), written.count(end)) != (1, 1):
-            raise DataError(f"expected {begin.strip()} and {end}, each once", file=page)
-        before, rest = written.split(begin)
-        _, after = rest.split(end)
-        lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-        made = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
-        written = f"{before}{begin}{made}{end}{after}"
-    if written is text:
-        markers = " or ".join(f"<!-- begin {name} -->" for name in tables)
-        raise DataError(
-            f"no {markers} in it: put one and its end where the table belongs", file=page
-        )
-    write_atomic(page, written)
+from exsearch.trajectories import TRAJECTORIES_FILE
 
 
 def percent(summary: Mapping[str, Any], name: str) -> str:
@@ -328,127 +269,3 @@ def _number(
     if value is None:
         return "-"
     return f"{value:{sign}.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
-
-
-def find_traces(place: Path, wanted: str | None = None, limit: int | None = None) -> list[Trace]:
-    """The traces of a file, or of an evaluation's folder.
-
-    Args:
-        place: A file of trajectories, weighed or not, or the folder of an evaluation.
-        wanted: The id of a question, or of one trajectory (`<question id>#<sample>`); None is all.
-        limit: The most traces, from the first on; None is all.
-
-    Raises:
-        DataError: no such file, a line that is no trajectory, or none with the wanted id.
-    """
-    file = place / TRAJECTORIES_FILE if place.is_dir() else place
-    if not file.is_file():
-        message = "no such file of trajectories; `evaluate` and `rollout` write them"
-        raise DataError(message, file=file)
-    chosen = (
-        trace
-        for trace in read_traces(file)
-        if wanted in (None, trajectory_of(trace).question.id, trajectory_of(trace).id)
-    )
-    found = list(itertools.islice(chosen, limit))
-    if not found:
-        message = "no trajectory in it" if wanted is None else f"no trajectory with the id {wanted}"
-        raise DataError(message, file=file)
-    return found
-
-
-def trace_object(trace: Trace) -> dict[str, Any]:
-    """A trace as plain values, without token ids."""
-    trajectory = trajectory_of(trace)
-    values: dict[str, Any] = {"id": trajectory.id, "question": trajectory.question.question}
-    values |= answer_object(trajectory)
-    values["answers"] = list(trajectory.question.answers)
-    if isinstance(trace, WeightedTrajectory):
-        values["weight"] = trace.weight
-        values["answer_log_prob"] = trace.answer_log_prob
-    return values
-
-
-def answer_object(trajectory: Trajectory) -> dict[str, Any]:
-    """An answer with its evidence and steps as plain values."""
-    titles = {p.id: p.title for p in trajectory.passages}
-    return {
-        "answer": trajectory.answer,
-        "evidence": [
-            {**dataclasses.asdict(e), "titles": [titles.get(i, "") for i in e.passage_ids]}
-            for e in trajectory.evidence
-        ],
-        "steps": [
-            {
-                "query": step.query,
-                "passages": [{"id": p.id, "title": p.title} for p in step.passages],
-                "selected_ids": step.selected_ids,
-                "evidence": step.evidence and dataclasses.asdict(step.evidence),
-            }
-            for step in trajectory.steps
-        ],
-        "stop_reason": trajectory.stop_reason.value,
-        "malformed": trajectory.malformed,
-        "tokens": {"prompt": trajectory.prompt_tokens, "output": trajectory.output_tokens},
-        "seconds": trajectory.seconds,
-    }
-
-
-def answer_text(trajectory: Trajectory) -> str:
-    """The answer, then the evidence for it."""
-    reason = trajectory.malformed or trajectory.stop_reason.value
-    lines = [safe(trajectory.answer) or f"(no answer: {reason})"]
-    titles = {p.id: p.title for p in trajectory.passages}
-    for evidence in trajectory.evidence:
-        sources = [f"{titles.get(i, '')} [{i}]" for i in evidence.passage_ids]
-        lines.append(f"  - {safe(evidence.text)}  ({safe(', '.join(sources))})")
-    if trajectory.answer and not trajectory.evidence:
-        lines.append("  (no evidence was recorded)")
-    return "\n".join(lines)
-
-
-def trace_text(trace: Trace) -> str:
-    """A trajectory as a person reads it: question, searches, evidence, answer and gold."""
-    trajectory = trajectory_of(trace)
-    question = trajectory.question
-    lines = [f"{safe(trajectory.id)}  {safe(question.question)}"]
-    gains = dict(enumerate(trajectory.turn_gains, start=1))
-    for number, step in enumerate(trajectory.steps, start=1):
-        lines += _step_lines(number, step, set(question.supporting))
-        if number in gains:
-            lines.append(f"     gain: {gains[number]:+.2f} (log p of the gold answer)")
-    lines.append(f"  answer: {safe(trajectory.answer) or '(none)'}{_verdict(trajectory)}")
-    if question.answers:
-        lines.append(f"  gold: {safe(' | '.join(question.answers))}")
-    tokens = f"{trajectory.prompt_tokens} tokens read, {trajectory.output_tokens} written"
-    if trajectory.calls and not trajectory.prompt_tokens:
-        tokens = "its engine gave no token ids, so it can't be weighed or trained on"
-    detail = trajectory.malformed or trajectory.error
-    reason = (
-        f"{trajectory.stop_reason.value} ({safe(detail)})" if detail else trajectory.stop_reason
-    )
-    lines.append(f"  end: {reason}; {tokens}")
-    if isinstance(trace, WeightedTrajectory):
-        score = trace.answer_log_prob
-        lines.append(f"  weight: {trace.weight:.3f}, log p(gold answer): {score:.2f}")
-    return "\n".join(lines)
-
-
-def _verdict(trajectory: Trajectory) -> str:
-    if not trajectory.question.distinct_answers:
-        return ""
-    right = exact_match(trajectory.answer, trajectory.question.answers) == 1
-    return "  (right)" if right else "  (wrong)"
-
-
-def _step_lines(number: int, step: Step, supporting: set[str]) -> list[str]:
-    lines = [f"  {number}. search: {safe(step.query)}"]
-    for passage in step.passages:
-        mark = "*" if passage.id in supporting else " "
-        unused = step.selected_ids is not None and passage.id not in step.selected_ids
-        note = "  (not selected)" if unused else ""
-        lines.append(f"     {mark} [{safe(passage.id)}] {safe(passage.title)}{note}")
-    if step.evidence is None:
-        return [*lines, "     record: nothing found"]
-    sources = ", ".join(step.evidence.passage_ids)
-    return [*lines, f"     record: {safe(step.evidence.text)}  [{safe(sources)}]"]

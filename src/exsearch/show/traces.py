@@ -1,0 +1,138 @@
+"""Trajectories and answers as a person reads them, and as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+from exsearch.errors import DataError
+from exsearch.evaluation.metrics import exact_match
+from exsearch.records import Step, Trajectory, WeightedTrajectory
+from exsearch.terminal import safe
+from exsearch.trajectories import TRAJECTORIES_FILE, Trace, read_traces, trajectory_of
+
+
+def find_traces(place: Path, wanted: str | None = None, limit: int | None = None) -> list[Trace]:
+    """The traces of a file, or of an evaluation's folder.
+
+    Args:
+        place: A file of trajectories, weighed or not, or the folder of an evaluation.
+        wanted: The id of a question, or of one trajectory (`<question id>#<sample>`); None is all.
+        limit: The most traces, from the first on; None is all.
+
+    Raises:
+        DataError: no such file, a line that is no trajectory, or none with the wanted id.
+    """
+    file = place / TRAJECTORIES_FILE if place.is_dir() else place
+    if not file.is_file():
+        message = "no such file of trajectories; `evaluate` and `rollout` write them"
+        raise DataError(message, file=file)
+    chosen = (
+        trace
+        for trace in read_traces(file)
+        if wanted in (None, trajectory_of(trace).question.id, trajectory_of(trace).id)
+    )
+    found = list(itertools.islice(chosen, limit))
+    if not found:
+        message = "no trajectory in it" if wanted is None else f"no trajectory with the id {wanted}"
+        raise DataError(message, file=file)
+    return found
+
+
+def trace_object(trace: Trace) -> dict[str, Any]:
+    """A trace as plain values, without token ids."""
+    trajectory = trajectory_of(trace)
+    values: dict[str, Any] = {"id": trajectory.id, "question": trajectory.question.question}
+    values |= answer_object(trajectory)
+    values["answers"] = list(trajectory.question.answers)
+    if isinstance(trace, WeightedTrajectory):
+        values["weight"] = trace.weight
+        values["answer_log_prob"] = trace.answer_log_prob
+    return values
+
+
+def answer_object(trajectory: Trajectory) -> dict[str, Any]:
+    """An answer with its evidence and steps as plain values."""
+    titles = {p.id: p.title for p in trajectory.passages}
+    return {
+        "answer": trajectory.answer,
+        "evidence": [
+            {**dataclasses.asdict(e), "titles": [titles.get(i, "") for i in e.passage_ids]}
+            for e in trajectory.evidence
+        ],
+        "steps": [
+            {
+                "query": step.query,
+                "passages": [{"id": p.id, "title": p.title} for p in step.passages],
+                "selected_ids": step.selected_ids,
+                "evidence": step.evidence and dataclasses.asdict(step.evidence),
+            }
+            for step in trajectory.steps
+        ],
+        "stop_reason": trajectory.stop_reason.value,
+        "malformed": trajectory.malformed,
+        "tokens": {"prompt": trajectory.prompt_tokens, "output": trajectory.output_tokens},
+        "seconds": trajectory.seconds,
+    }
+
+
+def answer_text(trajectory: Trajectory) -> str:
+    """The answer, then the evidence for it."""
+    reason = trajectory.malformed or trajectory.stop_reason.value
+    lines = [safe(trajectory.answer) or f"(no answer: {reason})"]
+    titles = {p.id: p.title for p in trajectory.passages}
+    for evidence in trajectory.evidence:
+        sources = [f"{titles.get(i, '')} [{i}]" for i in evidence.passage_ids]
+        lines.append(f"  - {safe(evidence.text)}  ({safe(', '.join(sources))})")
+    if trajectory.answer and not trajectory.evidence:
+        lines.append("  (no evidence was recorded)")
+    return "\n".join(lines)
+
+
+def trace_text(trace: Trace) -> str:
+    """A trajectory as a person reads it: question, searches, evidence, answer and gold."""
+    trajectory = trajectory_of(trace)
+    question = trajectory.question
+    lines = [f"{safe(trajectory.id)}  {safe(question.question)}"]
+    gains = dict(enumerate(trajectory.turn_gains, start=1))
+    for number, step in enumerate(trajectory.steps, start=1):
+        lines += _step_lines(number, step, set(question.supporting))
+        if number in gains:
+            lines.append(f"     gain: {gains[number]:+.2f} (log p of the gold answer)")
+    lines.append(f"  answer: {safe(trajectory.answer) or '(none)'}{_verdict(trajectory)}")
+    if question.answers:
+        lines.append(f"  gold: {safe(' | '.join(question.answers))}")
+    tokens = f"{trajectory.prompt_tokens} tokens read, {trajectory.output_tokens} written"
+    if trajectory.calls and not trajectory.prompt_tokens:
+        tokens = "its engine gave no token ids, so it can't be weighed or trained on"
+    detail = trajectory.malformed or trajectory.error
+    reason = (
+        f"{trajectory.stop_reason.value} ({safe(detail)})" if detail else trajectory.stop_reason
+    )
+    lines.append(f"  end: {reason}; {tokens}")
+    if isinstance(trace, WeightedTrajectory):
+        score = trace.answer_log_prob
+        lines.append(f"  weight: {trace.weight:.3f}, log p(gold answer): {score:.2f}")
+    return "\n".join(lines)
+
+
+def _verdict(trajectory: Trajectory) -> str:
+    if not trajectory.question.distinct_answers:
+        return ""
+    right = exact_match(trajectory.answer, trajectory.question.answers) == 1
+    return "  (right)" if right else "  (wrong)"
+
+
+def _step_lines(number: int, step: Step, supporting: set[str]) -> list[str]:
+    lines = [f"  {number}. search: {safe(step.query)}"]
+    for passage in step.passages:
+        mark = "*" if passage.id in supporting else " "
+        unused = step.selected_ids is not None and passage.id not in step.selected_ids
+        note = "  (not selected)" if unused else ""
+        lines.append(f"     {mark} [{safe(passage.id)}] {safe(passage.title)}{note}")
+    if step.evidence is None:
+        return [*lines, "     record: nothing found"]
+    sources = ", ".join(step.evidence.passage_ids)
+    return [*lines, f"     record: {safe(step.evidence.text)}  [{safe(sources)}]"]
