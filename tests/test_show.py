@@ -179,9 +179,24 @@ def test_a_trace_without_answer_says_why():
     assert "gold" not in trace_text(unknown)
 
 
-def test_an_answer_names_its_sources():
-    assert answer_text(trajectory()) == "Barrie\n  - Barrie wrote it.  (Peter Pan [p1])"
-    assert "no evidence" in answer_text(trajectory(steps=()))
+def test_an_answer_names_the_sentences_that_say_it():
+    play = Passage("p1", "Peter Pan", "It is old. A play by\nBarrie. It runs on.")
+    facts = ("A play by Barrie.", "Barrie wrote it.", "The play, old as it runs on, is by Barrie")
+    steps = tuple(Step("who", (play,), None, Evidence(fact, ("p1",))) for fact in facts)
+    assert answer_text(trajectory(steps=steps)).splitlines() == [
+        "Barrie [1]",
+        "  - A play by Barrie. [1]",
+        "  - Barrie wrote it. (unsupported)",
+        "  - The play, old as it runs on, is by Barrie (unsupported)",
+        "",
+        '  [1] Peter Pan (p1): "A play by Barrie."',
+    ]
+    weak = Step("who", (play,), None, Evidence("Barrie's play", ("p1",)))
+    assert "  - Barrie's play [1, weak]" in answer_text(trajectory(steps=(weak,))).splitlines()
+    assert answer_text(trajectory(steps=())).splitlines() == [
+        "Barrie (unsupported)",
+        "  (no evidence was recorded)",
+    ]
 
 
 def test_traces_are_found_by_question_and_by_sample(tmp_path: Path):

@@ -133,6 +133,13 @@ def find(text: str, passage: Passage) -> tuple[int, int, Match] | None:
     return _shared(text, passage)
 
 
+def quote(citation: Citation, passage: Passage) -> str:
+    """The sentences of a passage that a citation's span touches, as they stand."""
+    spans = sentence_spans(passage.text)
+    touched = [s for s in spans if s[0] < citation.end and citation.start < s[1]]
+    return passage.text[touched[0][0] : touched[-1][1]]
+
+
 def _copied(claim: str, text: str) -> tuple[int, int, Match] | None:
     """Where the words of a claim stand one after the other."""
     wanted = [one_line(claim[slice(*span)]) for span in word_spans(claim)]

@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from exsearch.agent.citations import Claim, Match, claims, quote
 from exsearch.errors import DataError
 from exsearch.evaluation.metrics import exact_match
 from exsearch.records import Step, Trajectory, WeightedTrajectory
@@ -54,7 +55,7 @@ def trace_object(trace: Trace) -> dict[str, Any]:
 
 
 def answer_object(trajectory: Trajectory) -> dict[str, Any]:
-    """An answer with its evidence and steps as plain values."""
+    """An answer with its evidence, claims (facts, then the answer) and steps as plain values."""
     titles = {p.id: p.title for p in trajectory.passages}
     return {
         "answer": trajectory.answer,
@@ -62,6 +63,7 @@ def answer_object(trajectory: Trajectory) -> dict[str, Any]:
             {**dataclasses.asdict(e), "titles": [titles.get(i, "") for i in e.passage_ids]}
             for e in trajectory.evidence
         ],
+        "claims": [dataclasses.asdict(claim) for claim in claims(trajectory)],
         "steps": [
             {
                 "query": step.query,
@@ -79,15 +81,28 @@ def answer_object(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def answer_text(trajectory: Trajectory) -> str:
-    """The answer, then the evidence for it."""
-    reason = trajectory.malformed or trajectory.stop_reason.value
-    lines = [safe(trajectory.answer) or f"(no answer: {reason})"]
-    titles = {p.id: p.title for p in trajectory.passages}
-    for evidence in trajectory.evidence:
-        sources = [f"{titles.get(i, '')} [{i}]" for i in evidence.passage_ids]
-        lines.append(f"  - {safe(evidence.text)}  ({safe(', '.join(sources))})")
-    if trajectory.answer and not trajectory.evidence:
-        lines.append("  (no evidence was recorded)")
+    """The answer, the facts that it rests on, and the sentences of passages that say them."""
+    *facts, last = [*claims(trajectory), *([] if trajectory.answer else [Claim("")])]
+    of = {passage.id: passage for passage in trajectory.passages}
+    sources: dict[tuple[str, str], int] = {}  # passage id and sentence -> number
+
+    def marks(claim: Claim) -> str:
+        said: list[str] = []
+        for cited in claim.citations:
+            key = cited.passage_id, quote(cited, of[cited.passage_id])
+            number = sources.setdefault(key, len(sources) + 1)
+            said.append(f"[{number}, weak]" if cited.match is Match.OVERLAP else f"[{number}]")
+        return " ".join(said) or "(unsupported)"
+
+    rows = [f"  - {safe(fact.text)} {marks(fact)}" for fact in facts]
+    head = f"{safe(last.text)} {marks(last)}"
+    if not trajectory.answer:
+        head = f"(no answer: {trajectory.malformed or trajectory.stop_reason.value})"
+    lines = [head, *(rows or ["  (no evidence was recorded)"] * bool(trajectory.answer))]
+    if sources:
+        lines.append("")
+    for (id_, sentence), number in sources.items():
+        lines.append(f'  [{number}] {safe(of[id_].title)} ({safe(id_)}): "{safe(sentence)}"')
     return "\n".join(lines)
 
 
