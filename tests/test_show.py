@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exsearch.agent.events import Event, EventKind
 from exsearch.errors import DataError, RunError
 from exsearch.records import (
     Evidence,
@@ -23,7 +24,7 @@ from exsearch.records import (
 )
 from exsearch.show.figures import folder_object, folder_text, percent, summary_text
 from exsearch.show.tables import table
-from exsearch.show.traces import answer_text, find_traces, trace_object, trace_text
+from exsearch.show.traces import answer_text, event_text, find_traces, trace_object, trace_text
 from exsearch.terminal import safe
 
 EVENTS = [
@@ -197,6 +198,22 @@ def test_an_answer_names_the_sentences_that_say_it():
         "Barrie (unsupported)",
         "  (no evidence was recorded)",
     ]
+
+
+def test_events_are_told_in_lines_that_steer_no_terminal():
+    def told(kind: EventKind, **values: Any) -> str:
+        return event_text(Event(kind, 0, "q#0", 0.0, **values))
+
+    passages = (Passage("p1", "A\x1b[31m\nB", "x"), Passage("p2", "", "y"))
+    assert told(EventKind.SEARCH, text="who\nis it") == "search: who is it"
+    line = told(EventKind.PASSAGES, passages=passages)
+    assert line.startswith("  found: A") and line.endswith(" | [p2]")
+    assert "\x1b" not in line and "\n" not in line
+    assert told(EventKind.PASSAGES) == "  found: nothing"
+    step = Step("q", passages, None, Evidence("a fact", ("p1",)))
+    assert told(EventKind.EVIDENCE, step=step) == "  record: a fact"
+    assert told(EventKind.EVIDENCE, step=Step("q", ())) == "  record: nothing found"
+    assert told(EventKind.TEXT, text="Sea") == told(EventKind.ANSWER, text="x") == ""
 
 
 def test_traces_are_found_by_question_and_by_sample(tmp_path: Path):

@@ -50,16 +50,20 @@ Examples:
 @temperature_option(0.0)
 @common
 def ask(question: str, index: str, as_json: bool, bars: Bars, **options: Any) -> None:
-    """Answer a question, with the evidence for it.
+    """Answer a question, with the sentences that say it.
 
-    With --json: answer, evidence (text and passage ids), steps, stop_reason, tokens.
+    Each step is told on standard error as it happens; -q leaves that out. A fact without a
+    number is in no passage that was found; a weak one stands there in other words.
+
+    With --json: answer, evidence, claims (text, citations), steps, stop_reason, tokens.
     """
+    from exsearch.agent.events import Event
     from exsearch.engines import open_engine
     from exsearch.engines.base import Sampling
     from exsearch.retrievers import open_retriever
     from exsearch.retrievers.guarded import guarded
     from exsearch.searcher import Searcher
-    from exsearch.show.traces import answer_object, answer_text
+    from exsearch.show.traces import answer_object, answer_text, event_text
 
     if not question.strip():
         raise click.UsageError("the question is blank")
@@ -71,7 +75,16 @@ def ask(question: str, index: str, as_json: bool, bars: Bars, **options: Any) ->
         sampling=Sampling(options["temperature"]),
         seed=options["seed"],
     )
-    trajectory = searcher.ask(question).trajectory
+
+    def listen(event: Event) -> None:
+        if bars.shown and not as_json and (text := event_text(event)):
+            click.echo(text, err=True)
+
+    future = searcher.submit(question, on_event=listen)
+    try:
+        trajectory = future.result().or_raise().trajectory
+    finally:
+        future.cancel()
     tell(as_json, answer_object(trajectory), answer_text(trajectory))
 
 

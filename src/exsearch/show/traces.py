@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exsearch.agent.citations import Claim, Match, claims, quote
+from exsearch.agent.events import Event, EventKind
 from exsearch.errors import DataError
 from exsearch.evaluation.metrics import exact_match
 from exsearch.records import Step, Trajectory, WeightedTrajectory
@@ -104,6 +105,19 @@ def answer_text(trajectory: Trajectory) -> str:
     for (id_, sentence), number in sources.items():
         lines.append(f'  [{number}] {safe(of[id_].title)} ({safe(id_)}): "{safe(sentence)}"')
     return "\n".join(lines)
+
+
+def event_text(event: Event) -> str:
+    """What a person is told of an event as it happens; empty for what need not be told."""
+    if event.kind is EventKind.SEARCH:
+        return f"search: {safe(event.text)}"
+    if event.kind is EventKind.PASSAGES:
+        titles = [safe(p.title) or f"[{safe(p.id)}]" for p in event.passages]
+        return f"  found: {' | '.join(titles) or 'nothing'}"
+    if event.kind is EventKind.EVIDENCE and event.step is not None:
+        evidence = event.step.evidence
+        return f"  record: {safe(evidence.text) if evidence else 'nothing found'}"
+    return ""
 
 
 def trace_text(trace: Trace) -> str:
