@@ -44,9 +44,9 @@ def load_config(config_type: type[Config], file: Path, overrides: Sequence[str] 
     try:
         values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{file}: no such recipe") from None
+        raise ConfigError(f"{file}: no such file") from None
     except IsADirectoryError:
-        raise ConfigError(f"{file}: a folder, expected a recipe file (.toml)") from None
+        raise ConfigError(f"{file}: a folder, expected a file (.toml)") from None
     except OSError as error:
         raise ConfigError(f"{file}: can't be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # ValueError: also 4,300 digits

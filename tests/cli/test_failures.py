@@ -42,7 +42,7 @@ def test_a_wrong_path(fails: Fails, scripted: list[object], tmp_path: Path):
     assert f"{wrong}: no such question file; did you mean train.jsonl?" in message
     assert not (tmp_path / "o").exists()
     assert "no such corpus" in fails("index", wrong, "--out", tmp_path / "index", code=3)
-    assert "no such recipe" in fails("train", tmp_path / "no.toml", code=2)
+    assert "no such file" in fails("train", tmp_path / "no.toml", code=2)
     assert "no such file of trajectories" in fails("show", wrong, code=3)
     score = ["score", "--questions", "sample:test", "--predictions", wrong]
     assert "no such prediction file" in fails(*score, code=3)
