@@ -117,7 +117,7 @@ def test_a_missing_key_is_named(recipe):
 def test_a_file_that_is_no_recipe(tmp_path, recipe):
     with pytest.raises(ConfigError, match=r"none\.toml: no such file"):
         load_config(Outer, tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match=r"a folder, expected a recipe file"):
+    with pytest.raises(ConfigError, match=r"a folder, expected a file"):
         load_config(Outer, tmp_path)
     with pytest.raises(ConfigError, match=r"r\.toml: not TOML: .*line 1"):
         recipe(text="name a")
