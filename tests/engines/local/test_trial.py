@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
 from exsearch.engines.local.trial import check_cacheable  # noqa: E402
 from exsearch.errors import ModelError  # noqa: E402
+from exsearch.models import trial  # noqa: E402
 
 SMALL = {
     "vocab_size": 50,
@@ -136,3 +137,25 @@ def test_whatever_a_model_raises_is_a_model_error(monkeypatch, error):
     monkeypatch.setattr(model.model.layers[1].mlp, "forward", failing)
     with pytest.raises(ModelError, match=rf"LlamaForCausalLM can't be run: {type(error).__name__}"):
         check_cacheable(model)
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+def test_what_plain_transformers_rounds_apart_may_differ_as_much(monkeypatch, rounds):
+    """A trained model may let rounding grow; it is no fault of the packing."""
+    alone, packed = trial._alone, trial._packed
+
+    def noisy(model, pairs, device):
+        scores, scale = alone(model, pairs, device)
+        return scores + 2e-2 * (rounds and len(pairs) == 1), scale
+
+    def off(*args):
+        return [[score + 5e-2 for score in row] for row in packed(*args)]
+
+    monkeypatch.setattr(trial, "_alone", noisy)
+    monkeypatch.setattr(trial, "_packed", off)
+    model = made("llama")
+    if rounds:
+        trial.check_packable(model)
+    else:
+        with pytest.raises(ModelError, match="mixes tokens in ways"):
+            trial.check_packable(model)
