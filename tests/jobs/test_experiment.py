@@ -99,7 +99,8 @@ def test_cells_are_done_once_and_the_rest_after_a_stop(place):
     assert next(started) == "searcher.0"
     started.close()  # as a stop does
     before = (place / "kept" / "searcher.0" / "predictions.jsonl.gz").read_bytes()
-    assert run(place) == ["searcher.7"]
+    assert run(place, only=["searcher.0"]) == []
+    assert run(place, only=["searcher.7"]) == ["searcher.7"]
     assert run(place) == []
     assert (place / "kept" / "searcher.0" / "predictions.jsonl.gz").read_bytes() == before
     rows = list(read_result(place / "kept" / "searcher.0"))

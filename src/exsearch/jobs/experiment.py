@@ -181,7 +181,8 @@ def run_experiment(
 
     Args:
         file: The list in TOML; the paths in it start at its own folder.
-        only: The names of the cells that are done; all where it is empty.
+        only: The cells that are done, by name, or by name and seed as in `posterior.0`; all where
+            it is empty.
         minutes: After so many, no further cell is begun; None sets no limit.
         bars: Opens the progress bars; None shows them.
 
@@ -191,13 +192,13 @@ def run_experiment(
     """
     bars, base = bars or Bars(), file.parent
     experiment = load_config(Experiment, file)
-    unknown = [name for name in only if name not in {cell.name for cell in experiment.cells}]
-    if unknown:
+    keys = {name for task in tasks(experiment) for name in (task.cell.name, task.key)}
+    if unknown := [name for name in only if name not in keys]:
         known = ", ".join(cell.name for cell in experiment.cells)
         raise ConfigError(f"{file}: no cell is called {unknown[0]!r}; there are {known}")
     began = time.monotonic()
     for task in tasks(experiment):
-        if only and task.cell.name not in only:
+        if only and not {task.cell.name, task.key} & set(only):
             continue
         folder = base / user_path(experiment.results) / task.key
         settings = _settings(experiment, task, base)
