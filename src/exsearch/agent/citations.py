@@ -102,12 +102,12 @@ def _answer(trajectory: Trajectory, facts: Sequence[Claim]) -> Claim:
     of = {passage.id: passage for passage in trajectory.passages}
     for citation in cited:  # the words of the answer within what is cited already
         text = of[citation.passage_id].text[citation.start : citation.end]
-        if span := _copied(answer, text):
+        if span := copied(answer, text):
             start, end, match = span
             place = citation.start + start, citation.start + end
             return Claim(answer, (Citation(citation.passage_id, *place, match),))
     for passage in trajectory.passages:
-        if span := _copied(answer, passage.text):
+        if span := copied(answer, passage.text):
             return Claim(answer, (Citation(passage.id, *span),))
     return Claim(answer)
 
@@ -128,7 +128,7 @@ def find(text: str, passage: Passage) -> tuple[int, int, Match] | None:
     """
     title = one_line(passage.title)
     for part in (text, text.removeprefix(f"{title}: ")):
-        if span := _copied(part, passage.text):
+        if span := copied(part, passage.text):
             return span
     return _shared(text, passage)
 
@@ -140,8 +140,13 @@ def quote(citation: Citation, passage: Passage) -> str:
     return passage.text[touched[0][0] : touched[-1][1]]
 
 
-def _copied(claim: str, text: str) -> tuple[int, int, Match] | None:
-    """Where the words of a claim stand one after the other."""
+def copied(claim: str, text: str) -> tuple[int, int, Match] | None:
+    """Where the words of a claim stand in a text one after the other, and how; None for nowhere.
+
+    Args:
+        claim: What is said.
+        text: The text of a passage.
+    """
     wanted = [one_line(claim[slice(*span)]) for span in word_spans(claim)]
     spans = word_spans(text)
     words = [one_line(text[slice(*span)]) for span in spans]

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from exsearch.agent.citations import copied
 from exsearch.data.json_lines import read_objects
-from exsearch.methods.format import one_line, word_spans
 from exsearch.records import Evidence, Passage, Question, Trajectory
 from exsearch.runs import write_atomic
 
@@ -99,7 +99,8 @@ def without_copies(text: str, sources: Mapping[str, str]) -> str:
 def evidence_spans(evidence: Evidence | None, passages: Iterable[Passage]) -> list[Any] | None:
     """Where a fact stands: `[passage id, start, end]`, of the first passage that it was taken from.
 
-    Start and end are null where the passage does not have it word by word; None without evidence.
+    Start and end are null where the passage does not have its words one after the other, whatever
+    their case and punctuation; None without evidence.
 
     Args:
         evidence: The fact that was recorded.
@@ -108,22 +109,10 @@ def evidence_spans(evidence: Evidence | None, passages: Iterable[Passage]) -> li
     if evidence is None:
         return None
     of = {passage.id: passage for passage in passages}
-    wanted = [one_line(evidence.text[slice(*span)]) for span in word_spans(evidence.text)]
     for id_ in evidence.passage_ids:
-        if id_ in of and (span := _span(of[id_].text, wanted)):
-            return [id_, *span]
+        if id_ in of and (span := copied(evidence.text, of[id_].text)):
+            return [id_, *span[:2]]
     return [next(iter(evidence.passage_ids), None), None, None]
-
-
-def _span(text: str, wanted: list[str]) -> tuple[int, int] | None:
-    """Where words stand in a text one after the other; the last may end within a word of it."""
-    spans = word_spans(text)
-    words = [one_line(text[start:end]) for start, end in spans]
-    count = len(wanted)
-    for first in range(len(words) - count + 1 if count else 0):
-        if words[first : first + count] == wanted:
-            return spans[first][0], spans[first + count - 1][1]
-    return None
 
 
 def write_result(folder: Path, facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -93,7 +93,7 @@ def e_step_figures(items: Iterable[WeightedTrajectory], config: EStepConfig) -> 
     }
 
 
-def training_cost(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def training_cost(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What a run's stages took, from its journal.
 
     Args:
@@ -104,7 +104,9 @@ def training_cost(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         once an epoch; `sampled_tokens` through it in E-steps, prompts and replies; and `seconds` of
         all of that, without what is measured between.
     """
-    cost = dict.fromkeys(("optimizer_steps", "trained_tokens", "sampled_tokens", "seconds"), 0.0)
+    cost: dict[str, Any] = dict.fromkeys(
+        ("optimizer_steps", "trained_tokens", "sampled_tokens", "seconds"), 0
+    )
     for event in events:
         if event["event"] == "m_step":
             cost["optimizer_steps"] += event["optimizer_steps"]
