@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -186,16 +187,24 @@ def test_an_index_is_changed_in_place(run: Run, fails: Fails, tmp_path: Path):
 
 
 def test_ask_gives_the_answer_then_the_evidence(run: Run, scripted: list[object]):
-    answer, evidence = run("ask", QUESTION, *scripted).stdout.splitlines()
-    assert answer == "Great Ormond Street"
-    assert "Peter Pan was written by Barrie." in evidence
-    assert "[s-0" in evidence
+    result = run("ask", QUESTION, *scripted)
+    answer, fact, _, source = result.stdout.splitlines()
+    assert answer == "Great Ormond Street (unsupported)"  # no passage that was found says so
+    assert fact.startswith("  - Peter Pan was written by Barrie. [1")
+    assert re.fullmatch(r'  \[1\] .+ \(s-\d+\): ".*Barrie.*"', source)
+    search, found, record = result.stderr.splitlines()[-3:]
+    assert search == "search: Who wrote the play about Peter Pan?"
+    assert found.startswith("  found: ") and " | " in found
+    assert record == "  record: Peter Pan was written by Barrie."
+    assert not run("ask", QUESTION, *scripted, "-q").stderr
 
 
 def test_ask_as_json(run: Run, scripted: list[object]):
     answer = last_json(run("ask", QUESTION, *scripted, "--json", "--passages", 3))
     assert answer["answer"] == "Great Ormond Street"
     assert answer["stop_reason"] == "answered"
+    fact, said = answer["claims"]
+    assert fact["citations"][0]["passage_id"].startswith("s-") and said["citations"] == []
     (step,) = answer["steps"]
     assert step["query"] == "Who wrote the play about Peter Pan?"
     assert len(step["passages"]) == 3

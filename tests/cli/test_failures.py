@@ -240,7 +240,8 @@ def test_a_trace_can_not_steer_the_terminal(run: Run, index: Path, tmp_path: Pat
     rules = [{"contains": "Notes:", "reply": evil}]
     script.write_text("".join(json.dumps(rule) + "\n" for rule in rules))
     options = ["--index", index, "--model", script, "--engine", "scripted"]
-    assert run("ask", QUESTION, *options).stdout.splitlines()[0] == "red gone back"
+    first = run("ask", QUESTION, *options).stdout.splitlines()[0]
+    assert first == "red gone back (unsupported)"
     out = tmp_path / "t.jsonl"
     run("rollout", "--questions", "sample:test", "--limit", 1, *options, "--out", out)
     shown = run("show", out).stdout
