@@ -2,8 +2,8 @@
 
     python tools/ship_searcher.py runs/four-sets/posterior.0/run
 
-The adapter is copied bit for bit; in its settings its base gets the name that it has on every machine.
-The model card beside it (README.md) is written by hand.
+The adapter is copied bit for bit; in its settings its base gets the name that it has on every
+machine. The model card beside it (README.md) is written by hand.
 """
 
 from __future__ import annotations

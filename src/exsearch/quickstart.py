@@ -1,9 +1,10 @@
 """The quick start is the main job, small, over the packaged sample and in one run folder.
 
-It indexes, asks the packaged searcher without search and with it, runs one GEM iteration on answers
-alone, measures again and answers one question. Nothing here is new: every part is what another
-command does, and what is done is passed over when it is run again. The counts are in
-`recipes/quickstart.toml` and in `SIZES`, of which a machine gets one that it does in minutes.
+It indexes, asks the packaged searcher without search and with it, warms it up on the sample, runs
+one GEM iteration on answers alone, measures again and answers one question. Nothing here is new:
+every part is what another command does, and what is done is passed over when it is run again. The
+counts are in `recipes/quickstart.toml` and in `SIZES`, of which a machine gets one that it does in
+minutes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from exsearch.show.figures import percent
 from exsearch.show.tables import table
 from exsearch.show.traces import trace_text
 from exsearch.training.recipe import Recipe
-from exsearch.training.stages import RunFolder, iteration_name
+from exsearch.training.stages import WARM_UP, RunFolder, iteration_name
 from exsearch.trajectories import TRAJECTORIES_FILE, read_trajectories
 
 RECIPE = Path(__file__).parent / "recipes" / "quickstart.toml"
@@ -63,13 +64,13 @@ class Size:
 
 SIZES = {
     "full": Size(60_000, 24),
-    "medium": Size(35_000, 12, ("e_step.questions=12", "e_step.chunk=12")),
+    "medium": Size(35_000, 12, ("warm_up.examples=40", "e_step.questions=6")),
     "small": Size(
         15_000,
         4,
         (
+            "warm_up.examples=16",
             "e_step.questions=4",
-            "e_step.chunk=4",
             "e_step.samples=2",
             "gem.dev_questions=2",
         ),
@@ -80,6 +81,7 @@ ALONE, START, TRAINED = "without-search", "start", iteration_name(1)
 STAGES = {
     ALONE: "the packaged searcher without search",
     START: "the packaged searcher",
+    WARM_UP: "warmed up on the sample",
     TRAINED: "after one GEM round",
 }
 
@@ -129,16 +131,17 @@ def run(
     say(f"[3/6] the same test questions, {STAGES[START]}")
     figures[START] = measure(START, recipe.model.name)
     say(
-        f"[4/6] one GEM round on {recipe.e_step.questions} other questions and their answers, "
-        f"{recipe.e_step.samples} samples each"
+        f"[4/6] warm up on {recipe.warm_up.examples} train questions, then one GEM round on "
+        f"{recipe.e_step.questions} others, {recipe.e_step.samples} samples each"
     )
     train(RECIPE, overrides=overrides, out=out, bars=bars)
-    trained = str(RunFolder(out).stage(TRAINED).model)
-    say(f"[5/6] the test questions again, {STAGES[TRAINED]}")
-    figures[TRAINED] = measure(TRAINED, trained)
+    trained = {name: str(RunFolder(out).stage(name).model) for name in (WARM_UP, TRAINED)}
+    say("[5/6] the test questions again, after each of the two")
+    for stage, model in trained.items():
+        figures[stage] = measure(stage, model)
     say("[6/6] one question, with its trace")
     question = _one_question(out)
-    searcher = Searcher(trained, index, device=recipe.model.device)
+    searcher = Searcher(trained[TRAINED], index, device=recipe.model.device)
     trajectory = searcher.ask(question).trajectory
     seconds = time.perf_counter() - start
     say(f"\n{trace_text(trajectory)}\n\n{_table(figures)}\n")
@@ -217,9 +220,9 @@ def _table(figures: dict[str, dict[str, Any]]) -> str:
 
 def _closing(out: Path, seconds: float) -> str:
     return (
-        f"took {seconds / 60:.1f} minutes. All is in {out}: index/, the trained model "
-        "(iteration-01/model), the trajectories that it learned from, and test/ with every "
-        "answer.\n"
+        f"took {seconds / 60:.1f} minutes. All is in {out}: index/, the trained models "
+        "(warm_up/model, iteration-01/model), the trajectories that they learned from, and test/ "
+        "with every answer.\n"
         f"  exsearch show {out}\n"
         f"  exsearch show {out}/iteration-01/trajectories.jsonl\n"
         f'  exsearch ask "Who wrote the play about Peter Pan?" --index {out}/index --model {out}'
