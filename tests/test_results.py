@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 DATA = ROOT / "data" / "four-sets"  # where it is there
 MOST = 20_000_000  # bytes of all results
-TOGETHER = 8  # words that stand side by side in a text of a data set
+TOGETHER = 10  # words side by side are a text; a long name has 8, and a model may know it
 
 
 def folders() -> list[Path]:

@@ -316,13 +316,13 @@ def test_the_cost_of_training_is_that_of_its_stages():
 
 def test_what_was_copied_is_a_span():
     sources = {
-        "question": "Who wrote the play about the boy who never grew up?",
-        "p": "Peter Pan\nPeter Pan, or the Boy Who Wouldn't Grow Up, is a play by J. M. Barrie.",
+        "question": "Who wrote the play about the goat that would not grow?",
+        "p": "Quill\nThe Goat of Quillmoor, or the Kid Who Wouldn't Eat Oats, is a play by Ada Fenwick.",
     }
     assert without_copies(sources["question"], sources) == "{question:0:10}?"
-    copied = "He said: peter pan or The boy who wouldn t grow up is it"
-    assert without_copies(copied, sources) == "He said: {p:2:12} it"
-    short = "the play about the boy who never"
+    copied = "He said: the goat OF quillmoor or the kid who wouldn t eat is it"
+    assert without_copies(copied, sources) == "He said: {p:1:11} is it"
+    short = "the play about the goat that would"
     assert without_copies(short, sources) == short  # seven words
     assert without_copies("", sources) == ""
     twice = f"{sources['question']} It is: {sources['question']}"
