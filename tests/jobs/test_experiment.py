@@ -317,7 +317,7 @@ def test_the_cost_of_training_is_that_of_its_stages():
 def test_what_was_copied_is_a_span():
     sources = {
         "question": "Who wrote the play about the goat that would not grow?",
-        "p": "Quill\nThe Goat of Quillmoor, or the Kid Who Wouldn't Eat Oats, is a play by Ada Fenwick.",
+        "p": "Quill\nThe Goat of Quillmoor, or the Kid Who Wouldn't Eat Oats, is by Ada Fenwick.",
     }
     assert without_copies(sources["question"], sources) == "{question:0:10}?"
     copied = "He said: the goat OF quillmoor or the kid who wouldn t eat is it"
