@@ -63,10 +63,10 @@ class Size:
 
 
 SIZES = {
-    "full": Size(60_000, 24),
-    "medium": Size(35_000, 12, ("warm_up.examples=40", "e_step.questions=6")),
+    "full": Size(80_000, 24),
+    "medium": Size(42_000, 12, ("warm_up.examples=40", "e_step.questions=6")),
     "small": Size(
-        15_000,
+        18_000,
         4,
         (
             "warm_up.examples=16",
