@@ -97,6 +97,7 @@ def test_a_file_that_is_none_is_one_line(tmp_path, monkeypatch, content):
     with pytest.raises(ModelError) as caught:
         resolve_model(tmp_path / "bad.gguf")
     assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path / 'bad.gguf'}: no GGUF file that can be")
     assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
     with pytest.raises(ModelError, match="no such name or folder"):
         resolve_model(tmp_path / "none.gguf")

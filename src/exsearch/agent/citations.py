@@ -11,12 +11,10 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from functools import cache
 
-from exsearch.agent.shown import sentence_spans
+from exsearch.agent.shown import analyser, sentence_spans
 from exsearch.methods.format import one_line, word_spans
 from exsearch.records import Evidence, Passage, Trajectory
-from exsearch.retrievers.analyser import Analyser
 
 FLOOR = 0.6  # the least share of a claim's words that a sentence has, to be cited for it at all
 _YES_NO = ("yes", "no")
@@ -189,10 +187,5 @@ def _shared(claim: str, passage: Passage) -> tuple[int, int, Match] | None:
     return None if best is None else (best[1], best[2], Match.OVERLAP)
 
 
-@cache
-def _analyser() -> Analyser:
-    return Analyser()
-
-
 def _words(text: str) -> list[str]:
-    return _analyser().words(text)
+    return analyser().words(text)

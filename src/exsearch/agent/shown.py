@@ -142,7 +142,7 @@ def _valued(
 ) -> Iterator[tuple[float, range]]:
     """Each sentence of a passage by the numbers of its words, and what it shares with a query."""
     sentences = list(_sentences(passage.text, words))
-    analyse = _analyser().words
+    analyse = analyser().words
     asked = dict.fromkeys(analyse(query))
     texts = (passage.text[words[s.start][0] : words[s.stop - 1][1]] for s in sentences)
     held = [set(analyse(text)) & asked.keys() for text in texts]
@@ -173,7 +173,8 @@ def _sentences(text: str, words: Sequence[tuple[int, int]]) -> Iterator[range]:
 
 
 @cache
-def _analyser() -> Analyser:
+def analyser() -> Analyser:
+    """The analyser by which the words of prompts and claims are compared."""
     return Analyser()
 
 

@@ -312,7 +312,9 @@ def _training(model: Path) -> list[dict[str, Any]]:
     Args:
         model: A run, or the model of one of its stages, for which later ones don't count.
     """
-    run = next((f for f in (model, *model.parents[:2]) if (f / METRICS_FILE).is_file()), None)
+    # A name is no folder, and must not be looked for where the command was called.
+    places = (model, *model.parents[:2]) if model.is_dir() else ()
+    run = next((f for f in places if (f / METRICS_FILE).is_file()), None)
     if run is None:
         return []
     stage = model.parent.name if run != model else ""

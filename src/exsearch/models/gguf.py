@@ -66,9 +66,13 @@ def convert(file: Path, folder: Path) -> None:
     except ImportError as error:
         raise MissingExtraError("converting a GGUF file", "local", str(error)) from None
     options = {"gguf_file": file.name}
-    tokenizer = load_tokenizer(file.parent, **options)
     plain = GgufConfig(dequantize=True)
-    model = load_model(file.parent, "float32", **options, quantization_config=plain)
+    try:
+        tokenizer = load_tokenizer(file.parent, **options)
+        model = load_model(file.parent, "float32", **options, quantization_config=plain)
+    except ModelError as error:  # it names the folder, which may hold many files
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ModelError(f"{file}: no GGUF file that can be converted: {reason}") from error
     # The weights are plain float32 now; without this they would be saved as "quantised".
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
