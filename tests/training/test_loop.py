@@ -195,6 +195,56 @@ def test_the_probe_says_how_much_of_it_was_learned_from(train, tmp_path):
     assert found == {"warm_up": 2, "iteration-01": 0}
 
 
+def test_another_runs_samples_are_weighed_in_place_of_drawing_them(train, undisturbed, tmp_path):
+    """With the same weights the model after them is the same; with others the samples still are."""
+    shared = f"e_step.samples_of={undisturbed}"
+    train(tmp_path / "same", shared, "gem.iterations=1")
+    first = Path("iteration-01")
+    for name in ("trajectories.jsonl", "model/model.safetensors"):
+        ours, theirs = tmp_path / "same" / first / name, undisturbed / first / name
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    borrowed, drawn = (
+        next(e for e in events(run) if (e["stage"], e["event"]) == (str(first), "e_step"))
+        for run in (tmp_path / "same", undisturbed)
+    )
+    assert borrowed == {**drawn, "time": borrowed["time"], "samples_of": str(undisturbed)}
+
+    train(tmp_path / "uniform", shared, "e_step.weighting=uniform")
+    weights: dict[str, list[float]] = {}
+    for name, weighed in ((tmp_path / "uniform", 0.5), (undisturbed, None)):
+        items = list(WeightedFile(name / first / "trajectories.jsonl"))
+        weights[str(name)] = [item.weight for item in items]
+        assert weighed is None or {item.weight for item in items} <= {weighed, 1.0, 0.0}
+    assert len({tuple(w) for w in weights.values()}) == 2
+    second = [
+        r / "iteration-02" / "trajectories.jsonl" for r in (tmp_path / "uniform", undisturbed)
+    ]
+    assert second[0].read_bytes() != second[1].read_bytes()  # drawn by a model of its own
+
+
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ("seed=4", "otherwise: seed"),
+        ("e_step.samples=3", "otherwise: e_step.samples"),
+        ("warm_up.epochs=2", "otherwise: warm_up.epochs"),
+        ("e_step.questions=5", "for other questions"),
+        ("e_step.samples_of=nowhere", "has not finished its first E-step"),
+    ],
+)
+def test_samples_that_the_run_would_not_have_drawn_are_refused(
+    setting, what, train, undisturbed, tmp_path
+):
+    with pytest.raises(RunError, match=what):
+        train(tmp_path / "run", f"e_step.samples_of={undisturbed}", setting, "gem.iterations=1")
+
+
+def test_without_dev_questions_the_last_stage_counts(train, tmp_path):
+    best = train(tmp_path / "run", "data.dev=", "gem.iterations=1", "gem.action_questions=2")
+    assert best["stage"] == "iteration-01"
+    assert (best["selected_by"], best["dev"]) == ("the last stage", None)
+
+
 def test_another_metrics_name_of_before_chooses_the_best(train, tmp_path):
     settings = ("gem.select_by=answer_recall_at_k", "gem.iterations=0", "gem.probe_questions=0")
     best = train(tmp_path / "run", *settings)

@@ -87,7 +87,9 @@ def train(
     if warm_up.file:
         files["warm_up"] = [base / user_path(warm_up.file)]
         warm_up = dataclasses.replace(warm_up, file=str(files["warm_up"][0]))
-    questions = {role: load_questions(files[role][0]) for role in ("train", "dev")}
+    questions = {
+        role: load_questions(files[role][0]) if files[role] else [] for role in ("train", "dev")
+    }
     named = {f"{role} {path.name}": path for role, paths in files.items() for path in paths}
     hashes = {name: sha256_file(path) for name, path in named.items() if path.is_file()}
     settings: dict[str, Any] = {"recipe": to_plain(recipe), "data_sha256": hashes}
@@ -100,7 +102,8 @@ def train(
         environment_file = folder / ENVIRONMENT_FILE
         settle(folder / RECIPE_FILE, settings, environment_file, begun=begun, today=_today)
         for role, asked in questions.items():
-            tell_unanswered(asked, files[role][0], f"they are left out of {role}")
+            if files[role]:
+                tell_unanswered(asked, files[role][0], f"they are left out of {role}")
         engine = open_engine(recipe.model)
         if not engine.trains:
             raise ConfigError(f"model.engine: {recipe.model.engine!r} has no weights to train")
@@ -212,7 +215,7 @@ def _data_files(data: DataConfig, base: Path) -> dict[str, list[Path]]:
     return {
         "corpus": [path(name, "corpus") for name in data.corpus],
         "train": [path(data.train, "train")],
-        "dev": [path(data.dev, "dev")],
+        "dev": [path(data.dev, "dev")] if data.dev else [],
     }
 
 

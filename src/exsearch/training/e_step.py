@@ -58,6 +58,8 @@ class EStepConfig:
         max_error_share: The largest share of a chunk's samples that may fail by a search or a call;
             above it the run stops. The last chunk, if it is smaller, is judged together with all
             before it.
+        samples_of: A finished run that began as this one does; the samples of its first E-step are
+            weighed anew, in place of drawing the same again. Empty draws them.
     """
 
     questions: int = 0
@@ -71,6 +73,7 @@ class EStepConfig:
     proposal_correction: bool = True
     chunk: int = 32
     max_error_share: float = 0.1
+    samples_of: str = ""
 
     def __post_init__(self) -> None:
         check_least(self, questions=0, samples=1, temperature=0, chunk=1)
@@ -120,13 +123,18 @@ def weigh(
     """
     config = config or EStepConfig()
     kept = [t for t in trajectories if not t.stop_reason.is_error]
-    return _with_weights(_score_answers(kept, engine, config), config)
+    return weigh_anew(_score_answers(kept, engine, config), config)
 
 
-def _with_weights(
+def weigh_anew(
     scored: Sequence[WeightedTrajectory], config: EStepConfig
 ) -> list[WeightedTrajectory]:
-    """Scored trajectories with their weights, which depend on all samples of a question."""
+    """Scored trajectories with other weights, by what was sampled and scored before.
+
+    Args:
+        scored: Trajectories with their scores, all samples of a question among them.
+        config: How scores become weights.
+    """
     weights_of: dict[str, Iterator[float]] = {}
     for group in by_question(scored):
         trajectories = [item.trajectory for item in group]
@@ -243,7 +251,7 @@ def sample_and_weigh(
             trajectories, config.max_error_share, file, TrainingError, alone=alone
         )
         scored = scorer.finish()
-        weighted = _with_weights([scored[t.id] for t in trajectories if t.id in scored], config)
+        weighted = weigh_anew([scored[t.id] for t in trajectories if t.id in scored], config)
         plain = [t for t in trajectories if not scorer.weighable(t)]
         facts = {
             "samples": len(trajectories),

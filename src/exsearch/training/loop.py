@@ -46,6 +46,7 @@ from exsearch.training.interrupt import SavedOnInterrupt
 from exsearch.training.journal import Journal
 from exsearch.training.m_step import m_step, new_optimizer
 from exsearch.training.recipe import EStepConfig, MStepConfig, Recipe
+from exsearch.training.shared_samples import shared_samples
 from exsearch.training.stages import START, WARM_UP, RunFolder, Stage, iteration_name
 from exsearch.training.teacher import teach
 from exsearch.training.warm_up import WarmUpData, check_prompts, warm_up_data
@@ -222,8 +223,11 @@ class Loop:
         chosen = window(pool, config.questions or len(pool), iteration)
         self._learned |= {q.id for q in chosen}
         if not is_complete(stage.model):
-            seed = self.recipe.seed
-            self._e_step(name, chosen, stage.trajectories, config, seed, iteration)
+            if iteration == 1 and config.samples_of:
+                self._share_samples(name, chosen, stage.trajectories)
+            else:
+                seed = self.recipe.seed
+                self._e_step(name, chosen, stage.trajectories, config, seed, iteration)
         items = WeightedFile(stage.trajectories)
         policy = config.weighting == "group_advantage"
         if all(i.weight == 0 for i in items):
@@ -237,6 +241,14 @@ class Loop:
                 "follows the format"
             )
         self._m_step(name, items, self.recipe.m_step, policy=policy)
+
+    def _share_samples(self, name: str, questions: Sequence[Question], file: Path) -> None:
+        """Weigh what another run sampled, and write down the figures as those of an E-step."""
+        config = self.recipe.e_step
+        items, cost = shared_samples(self.recipe, questions)
+        write_atomic(file, "".join(f"{line}\n" for line in to_lines(items)))
+        figures = e_step_figures(items, config)
+        self.journal.log(name, "e_step", **figures, **cost, samples_of=config.samples_of)
 
     def _e_step(
         self,
@@ -349,7 +361,7 @@ class Loop:
                 )
             gain = compare_evaluations(stage.dev, before.dev, gem.select_by) if before else None
             self.journal.log(name, "dev", **summary, gain=gain)
-        if gem.action_questions and not self.journal.find(name, "actions"):
+        if self.dev and gem.action_questions and not self.journal.find(name, "actions"):
             self._use(self.model)
             asked = self.engine, self.retriever, self.recipe.method
             figures = action_figures(self.dev, *asked, most=gem.action_questions)
@@ -397,7 +409,7 @@ class Loop:
         result = {
             "stage": best,
             "model": f"{best}/{own.name}" if is_complete(own) else self.recipe.model.name,
-            "selected_by": f"dev {by}, {group}" if group else f"dev {by}",
+            "selected_by": f"dev {by}{group and f', {group}'}" if self.dev else "the last stage",
             "dev": self.journal.find(best, "dev"),
         }
         # First: a finished run never trains again the models that are then deleted.

@@ -31,7 +31,7 @@ class DataConfig:
     Attributes:
         corpus: Files and folders of passages.
         train: A file of questions to learn from.
-        dev: A file of questions to choose the best iteration by.
+        dev: A file of questions to choose the best iteration by; empty chooses the last one.
     """
 
     corpus: list[str] = dataclasses.field(default_factory=lambda: ["sample"])
