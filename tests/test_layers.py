@@ -28,6 +28,7 @@ LAYERS = {
     "halves": 0,
     "hardware": 0,
     "http_client": 0,
+    "http_server": 0,
     "trajectories": 1,
     "data": 1,
     "retrievers": 1,

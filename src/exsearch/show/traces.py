@@ -7,7 +7,8 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from exsearch.agent.citations import Claim, Match, claims, quote
+from exsearch.agent.citations import claims
+from exsearch.agent.cited import cited_answer
 from exsearch.agent.events import Event, EventKind
 from exsearch.errors import DataError
 from exsearch.evaluation.metrics import exact_match
@@ -83,27 +84,14 @@ def answer_object(trajectory: Trajectory) -> dict[str, Any]:
 
 def answer_text(trajectory: Trajectory) -> str:
     """The answer, the facts that it rests on, and the sentences of passages that say them."""
-    *facts, last = [*claims(trajectory), *([] if trajectory.answer else [Claim("")])]
-    of = {passage.id: passage for passage in trajectory.passages}
-    sources: dict[tuple[str, str], int] = {}  # passage id and sentence -> number
-
-    def marks(claim: Claim) -> str:
-        said: list[str] = []
-        for cited in claim.citations:
-            key = cited.passage_id, quote(cited, of[cited.passage_id])
-            number = sources.setdefault(key, len(sources) + 1)
-            said.append(f"[{number}, weak]" if cited.match is Match.OVERLAP else f"[{number}]")
-        return " ".join(said) or "(unsupported)"
-
-    rows = [f"  - {safe(fact.text)} {marks(fact)}" for fact in facts]
-    head = f"{safe(last.text)} {marks(last)}"
-    if not trajectory.answer:
-        head = f"(no answer: {trajectory.malformed or trajectory.stop_reason.value})"
-    lines = [head, *(rows or ["  (no evidence was recorded)"] * bool(trajectory.answer))]
-    if sources:
+    answer = cited_answer(trajectory)
+    head, *rows = answer.text.split("\n")
+    lines = [safe(head), *(f"  {safe(row)}" for row in rows)]
+    if answer.sources:
         lines.append("")
-    for (id_, sentence), number in sources.items():
-        lines.append(f'  [{number}] {safe(of[id_].title)} ({safe(id_)}): "{safe(sentence)}"')
+    for source in answer.sources:
+        place = f"{safe(source.passage.title)} ({safe(source.passage.id)})"
+        lines.append(f'  [{source.number}] {place}: "{safe(source.sentence)}"')
     return "\n".join(lines)
 
 

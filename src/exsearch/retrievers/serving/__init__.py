@@ -11,8 +11,6 @@ import dataclasses
 from exsearch.config import check_least, check_positive
 from exsearch.retrievers.guarded import TIMEOUT
 
-GRACE = 30  # seconds for requests in hand when a server is asked to stop
-
 
 @dataclasses.dataclass(frozen=True)
 class ServerConfig:

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exsearch.errors import RetrieverError
+from exsearch.http_server import bounded
 from exsearch.retrievers.guarded import GuardedRetriever
 from exsearch.retrievers.protocol import document, hits
 from exsearch.retrievers.serving import ServerConfig
@@ -146,27 +147,12 @@ class Gate:
                 reason = f"more than {self._most} requests at once; ask again later"
                 busy = _error(RefusedRequest(429, reason), {"Retry-After": "1"})
                 return await busy(scope, receive, send_on)
-            await self._app(scope, _bounded(receive), send_on)
+            await self._app(scope, bounded(receive, MAX_BODY), send_on)
         finally:
             self._in_hand -= limited
             self._metrics.in_flight.dec()
             self._metrics.requests.labels(path, str(status)).inc()
             self._metrics.seconds.labels(path).observe(time.perf_counter() - start)
-
-
-def _bounded(receive: Receive) -> Receive:
-    """What is received, up to the limit of a body."""
-    length = 0
-
-    async def receive_some() -> Message:
-        nonlocal length
-        message = await receive()
-        length += len(message.get("body", b""))
-        if length > MAX_BODY:
-            raise HTTPException(413, f"a body of more than {MAX_BODY:,} bytes")
-        return message
-
-    return receive_some
 
 
 def _limit(value: int, most: int, field: str) -> None:

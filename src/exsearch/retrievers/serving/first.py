@@ -7,9 +7,6 @@ all. A worker that dies is replaced; one that can't start ends the server.
 from __future__ import annotations
 
 import contextlib
-import errno
-import importlib.util
-import ipaddress
 import json
 import logging
 import multiprocessing
@@ -19,12 +16,11 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import Any
 
-from exsearch.errors import ConfigError, ExSearchError, MissingExtraError
-from exsearch.retrievers.serving import GRACE, ServerConfig
+from exsearch.errors import ExSearchError
+from exsearch.http_server import GRACE, address_of, check_installed, is_loopback, listen
+from exsearch.retrievers.serving import ServerConfig
 
 logger = logging.getLogger(__name__)
-
-_PACKAGES = ("fastapi", "prometheus_client", "uvicorn")
 
 
 def serve(config: ServerConfig, host: str, port: int, on_ready: Callable[[str], object]) -> None:
@@ -41,22 +37,18 @@ def serve(config: ServerConfig, host: str, port: int, on_ready: Callable[[str], 
         ConfigError: the port can't be had.
         ExSearchError: the retriever can't be opened.
     """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingExtraError("serve-retriever", "serve", f"no {', '.join(missing)}")
+    check_installed("serve-retriever")
     with (
-        _listen(host, port) as listener,
+        listen(host, port) as listener,
         tempfile.TemporaryDirectory(prefix="exsearch-") as metrics,
         contextlib.suppress(KeyboardInterrupt),
     ):
-        address, number = listener.getsockname()[:2]
-        if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        if not is_loopback(listener):
             logger.warning("whoever reaches this machine can search: there is no password")
-        shown = f"[{address}]" if ":" in address else address
         team = [_Worker(config, metrics) for _ in range(config.workers)]
         try:
             _get_ready(team)
-            on_ready(f"http://{shown}:{number}")
+            on_ready(address_of(listener))
             _hand_out(listener, team)
         finally:
             listener.close()
@@ -114,19 +106,6 @@ class _Worker:
         mark_process_dead(self.process.pid, self._metrics)  # what it had in flight
         self.channel.close()
         return _Worker(self._config, self._metrics)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
-        remedy = "; choose another --port (0 takes a free one)" if taken else ""
-        reason = str(error.strerror).partition(" (")[0]
-        raise ConfigError(f"can't listen on {host}, port {port}: {reason}{remedy}") from None
-    listener.setblocking(False)
-    return listener
 
 
 def _get_ready(team: list[_Worker]) -> None:

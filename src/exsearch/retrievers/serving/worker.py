@@ -17,9 +17,10 @@ import uvicorn
 
 from exsearch.errors import ExSearchError
 from exsearch.hardware import usable_cores
+from exsearch.http_server import GRACE
 from exsearch.retrievers import open_retriever
 from exsearch.retrievers.guarded import guarded
-from exsearch.retrievers.serving import GRACE, ServerConfig
+from exsearch.retrievers.serving import ServerConfig
 
 
 def work(config: ServerConfig, channel: socket.socket, metrics: str) -> None:
