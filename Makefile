@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 pinned = $(shell grep '^$(1)==' constraints.txt)
 
 .DEFAULT_GOAL := help
-CODE_LINES := 17000     # src may not grow beyond this
+CODE_LINES := 20000     # src may not grow beyond this
 
 .PHONY: help quickstart install test test-slow test-vllm check count format bench bench-full bench-trl-env clean
 

@@ -74,6 +74,11 @@ EXTRAS = {
     "exsearch.retrievers.serving.app",
     "exsearch.retrievers.serving.metrics",
     "exsearch.retrievers.serving.worker",
+    "exsearch.serving.app",
+    "exsearch.serving.gate",
+    "exsearch.serving.metrics",
+    "exsearch.serving.refusals",
+    "exsearch.serving.server",
 }
 OPTIONAL = (
     *("fastapi", "prometheus_client", "uvicorn"),

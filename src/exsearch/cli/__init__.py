@@ -16,7 +16,7 @@ from exsearch.cli.files import data, index, show
 from exsearch.cli.machine import doctor, quickstart
 from exsearch.cli.output import hold_streams
 from exsearch.cli.searching import evaluate_retrieval, retrieve
-from exsearch.cli.serving import serve_retriever
+from exsearch.cli.serving import serve, serve_retriever
 from exsearch.cli.training import compare, evaluate, experiment, score, train
 
 EXAMPLES = """\b
@@ -56,6 +56,7 @@ for command in (
     experiment,
     data,
     show,
+    serve,
     serve_retriever,
     quickstart,
     doctor,

@@ -1,0 +1,118 @@
+"""The app joins all faces of one searcher, behind a gate; `server` has it listen.
+
+Errors are told in the form of OpenAI's API, whichever face meets them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+import exsearch
+from exsearch.errors import ExSearchError
+from exsearch.searcher import Searcher
+from exsearch.serving import ServeConfig
+from exsearch.serving.gate import Gate
+from exsearch.serving.metrics import CONTENT_TYPE, Metrics
+from exsearch.serving.questions import Questions
+from exsearch.serving.refusals import Refusal, refusal_of
+
+logger = logging.getLogger(__name__)
+
+
+def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Questions]:
+    """The app in front of a searcher.
+
+    Args:
+        searcher: The searcher that answers.
+        config: The bounds, and who may ask.
+
+    Returns:
+        The app, and its questions, which are to be drained before the server stops.
+    """
+    metrics = Metrics()
+    questions = Questions(searcher, config, on_end=metrics.count)
+    app = FastAPI(title="exsearch", version=exsearch.__version__, docs_url=None, redoc_url=None)
+    app.state.questions, app.state.config = questions, config
+    _tell_errors(app)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        status = 503 if questions.closing else 200
+        return JSONResponse({"status": "closing" if questions.closing else "ready"}, status)
+
+    @app.get("/metrics")
+    async def metrics_() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    @app.get("/passages/{id:path}")
+    async def passage(id: str, request: Request) -> dict[str, Any]:
+        (found,) = await asyncio.to_thread(searcher.retriever.fetch, [id])
+        if found is None:
+            raise Refusal(404, f"no passage has the id {id!r}", param="id", code="not_found")
+        url = passage_url(request, found.id)
+        return {"id": found.id, "title": found.title, "text": found.text, "url": url}
+
+    gate = Gate(app, app.router, config, metrics)
+    if not config.origins:
+        return gate, questions
+    shared = CORSMiddleware(
+        gate, config.origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True
+    )
+    return shared, questions
+
+
+def passage_url(request: Request, id: str) -> str:
+    """The address at which a client of a request finds a passage.
+
+    Args:
+        request: The request that is answered.
+        id: The passage's id.
+    """
+    base = request.app.state.config.public_url or str(request.base_url)
+    return f"{base.rstrip('/')}/passages/{quote(id, safe='')}"
+
+
+def _tell_errors(app: FastAPI) -> None:
+    """Have every error of an app told in one form."""
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, error: Refusal) -> Response:
+        return error.response
+
+    @app.exception_handler(ExSearchError)
+    async def failed(request: Request, error: ExSearchError) -> Response:
+        return refusal_of(error).response
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return Refusal(400, "the body is not JSON").response
+        field = ".".join(str(part) for part in first["loc"][1:])
+        if not field:
+            what = "the body is no JSON object with the content type application/json"
+            return Refusal(400, what).response
+        return Refusal(400, f"{field}: {first['msg'][:200]}", param=field).response
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return Refusal(error.status_code, str(error.detail)).response
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        logger.exception("unforeseen")
+        return Refusal(500, f"unforeseen: {type(error).__name__}").response

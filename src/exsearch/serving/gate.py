@@ -1,0 +1,124 @@
+"""The gate stands before the app: it lets in who may ask, bounds bodies, counts and writes a log.
+
+It knows nothing of questions.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import logging
+import re
+import secrets
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.routing import Match, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from exsearch.http_server import bounded
+from exsearch.serving import MAX_BODY, ServeConfig
+from exsearch.serving.metrics import Metrics
+from exsearch.serving.refusals import Refusal
+
+logger = logging.getLogger(__name__)
+
+OPEN = ("/healthz", "/readyz")  # answered without a key
+_OWN_NAMES = ("localhost", "127.0.0.1", "::1")
+_REQUEST_ID = re.compile(r"[\w-]{1,64}")
+
+
+class Gate:
+    """An ASGI app in front of another one.
+
+    Args:
+        app: The app behind it.
+        router: The routes of that app, whose patterns are counted and logged in place of paths.
+        config: Who may ask.
+        metrics: The counters.
+    """
+
+    def __init__(self, app: ASGIApp, router: Router, config: ServeConfig, metrics: Metrics):
+        self._app, self._router, self._config, self._metrics = app, router, config, metrics
+        public = urlsplit(config.public_url).hostname
+        self._hosts = {*_OWN_NAMES, *map(str.lower, config.hosts), *([public] if public else [])}
+        self._origins = {origin.rstrip("/").lower() for origin in config.origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request (ASGI)."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        if scope["type"] != "http":  # no websocket is served
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        id_ = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = id_
+        start, status = time.perf_counter(), 499  # as nginx has it: who asked has gone
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", id_.encode())]
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            refused = None if scope["path"] in OPEN else self._refused(headers)
+            if refused:
+                await refused.response(scope, receive, send_on)
+            else:
+                await self._app(scope, bounded(receive, MAX_BODY), send_on)
+        finally:
+            route = self._route(scope)
+            self._metrics.in_flight.dec()
+            self._metrics.requests.labels(route, str(status)).inc()
+            seconds = time.perf_counter() - start
+            logger.info("%s %s %s %s %.3f s", id_, scope["method"], route, status, seconds)
+
+    def _refused(self, headers: Headers) -> Refusal | None:
+        """Why a request is turned away; None where it is let in."""
+        host = _host(f"//{headers.get('host', '')}")
+        if host not in self._hosts:
+            return Refusal(403, "asked under a name that is not served; --host-name NAME names it")
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() not in self._origins and _host(origin) != host:
+            return Refusal(403, "asked from another site's page; --allow-origin ADDRESS lets it in")
+        if self._config.key and not self._known(headers.get("authorization", "")):
+            return Refusal(
+                401,
+                "a key is needed: Authorization: Bearer KEY",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": 'Basic realm="exsearch: the key is the password"'},
+            )
+        return None
+
+    def _known(self, authorization: str) -> bool:
+        """Whether the right key is given, as a bearer's or, by a browser, as a password."""
+        kind, _, given = authorization.partition(" ")
+        if kind.lower() == "basic":
+            try:
+                given = base64.b64decode(given, validate=True).decode("latin-1").partition(":")[2]
+            except (binascii.Error, ValueError):
+                return False
+        elif kind.lower() != "bearer":
+            return False
+        return hmac.compare_digest(given.strip().encode(), self._config.key.encode())
+
+    def _route(self, scope: Scope) -> str:
+        """The pattern of the route that a path belongs to."""
+        for route in self._router.routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                return getattr(route, "path", "other") or "other"
+        return "other"
+
+
+def _host(address: str) -> str:
+    """The name of the host in an address, in small letters; empty where there is none."""
+    try:
+        return (urlsplit(address).hostname or "").lower()
+    except ValueError:
+        return ""

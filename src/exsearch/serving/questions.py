@@ -1,0 +1,159 @@
+"""Questions are taken in up to a bound, answered side by side, and remembered for a while.
+
+It speaks no protocol: `faces` do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError, Future
+
+from exsearch.agent.events import Event
+from exsearch.errors import ExSearchError
+from exsearch.searcher import Found, Searcher
+from exsearch.serving import MAX_QUESTION, ServeConfig
+from exsearch.serving.log import QuestionLog
+
+
+class BusyError(ExSearchError):
+    """The server has as many questions in hand as it takes; ask again later."""
+
+
+class ClosingError(ExSearchError):
+    """The server is about to stop and takes no further question."""
+
+
+class BadQuestionError(ExSearchError):
+    """What was asked is no question that can be answered."""
+
+
+class GivenUpError(ExSearchError):
+    """A question was given up: nobody waits for it any more, or its time is over."""
+
+
+class Questions:
+    """The questions that a server has in hand, and those that it remembers.
+
+    Args:
+        searcher: The searcher that answers them.
+        config: The bounds.
+        on_end: A function that is called with each log when it ends.
+    """
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        config: ServeConfig,
+        on_end: Callable[[QuestionLog], object] = lambda _: None,
+    ):
+        self.searcher, self._config, self._on_end = searcher, config, on_end
+        self._open: dict[str, tuple[QuestionLog, Future[Found], asyncio.TimerHandle]] = {}
+        self._kept: OrderedDict[str, QuestionLog] = OrderedDict()
+        self.closing = False
+
+    def __len__(self) -> int:
+        """Questions in hand."""
+        return len(self._open)
+
+    def ask(self, question: str) -> QuestionLog:
+        """Take in a question.
+
+        Returns:
+            Its log, to be followed; `give_up` takes the question back.
+
+        Raises:
+            BadQuestionError: the text is blank, too long, or no text.
+            BusyError: too many questions are in hand.
+            ClosingError: the server is about to stop.
+        """
+        if not question.strip():
+            raise BadQuestionError("the question is blank")
+        if len(question) > MAX_QUESTION:
+            raise BadQuestionError(f"the question has more than {MAX_QUESTION:,} characters")
+        if question.encode(errors="ignore").decode() != question:
+            raise BadQuestionError("the question is no text: it holds half a character")
+        if self.closing:
+            raise ClosingError("the server is about to stop; ask another one")
+        if len(self._open) >= self._config.max_questions:
+            most = self._config.max_questions
+            raise BusyError(f"more than {most} questions at once; ask again later")
+        loop = asyncio.get_running_loop()
+        log = QuestionLog(secrets.token_hex(12), question)
+
+        def on_event(event: Event) -> None:  # on the runner's thread
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+                loop.call_soon_threadsafe(log.tell, event)
+
+        def on_done(future: Future[Found]) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._end, log, future)
+
+        future = self.searcher.submit(question, on_event=on_event)
+        timer = loop.call_later(self._config.deadline, self._expire, log)
+        self._open[log.id] = log, future, timer
+        future.add_done_callback(on_done)
+        return log
+
+    def find(self, id: str) -> QuestionLog | None:
+        """The log of a question in hand or remembered; None where there is none."""
+        return self._open[id][0] if id in self._open else self._kept.get(id)
+
+    def forget(self, id: str) -> bool:
+        """Forget a question, and give it up where it is in hand; false where there is none."""
+        log = self.find(id)
+        if log is None:
+            return False
+        self.give_up(log)
+        self._kept.pop(id, None)
+        return True
+
+    def give_up(self, log: QuestionLog, why: str = "nobody waits for the answer") -> None:
+        """Take a question back; one that has ended is left as it is."""
+        if log.id in self._open:
+            log.end(None, GivenUpError(why))
+            self._open[log.id][1].cancel()
+
+    @contextlib.asynccontextmanager
+    async def asked(self, question: str) -> AsyncIterator[QuestionLog]:
+        """A question for one client: it is given up where the client does not stay to the end.
+
+        Raises:
+            ExSearchError: the question is not taken in (`ask`).
+        """
+        log = self.ask(question)
+        try:
+            yield log
+        finally:
+            self.give_up(log)
+
+    async def drain(self) -> None:
+        """Take no further question, and wait for those in hand."""
+        self.closing = True
+        for log, *_ in list(self._open.values()):
+            await log.finished()
+
+    def _expire(self, log: QuestionLog) -> None:
+        self.give_up(log, f"no answer within {self._config.deadline:g} seconds")
+
+    def _end(self, log: QuestionLog, future: Future[Found]) -> None:
+        """Take in what became of a question; one that was given up is not remembered."""
+        self._open.pop(log.id)[2].cancel()
+        try:
+            found = future.result()
+        except CancelledError:
+            log.end(None, GivenUpError("nobody waits for the answer"))
+        except ExSearchError as error:
+            log.end(None, error)
+        except Exception as error:
+            log.end(None, ExSearchError(f"unforeseen: {type(error).__name__}"))
+        else:
+            log.end(found.trajectory, ExSearchError(found.error) if found.error else None)
+        if log.trajectory is not None and self._config.kept:
+            self._kept[log.id] = log
+            while len(self._kept) > self._config.kept:
+                self._kept.popitem(last=False)
+        self._on_end(log)
