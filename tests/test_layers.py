@@ -75,13 +75,14 @@ EXTRAS = {
     "exsearch.retrievers.serving.metrics",
     "exsearch.retrievers.serving.worker",
     "exsearch.serving.app",
+    "exsearch.serving.faces.spans",
     "exsearch.serving.gate",
     "exsearch.serving.metrics",
     "exsearch.serving.refusals",
     "exsearch.serving.server",
 }
 OPTIONAL = (
-    *("fastapi", "prometheus_client", "uvicorn"),
+    *("fastapi", "opentelemetry", "prometheus_client", "uvicorn"),
     *("elasticsearch", "opensearchpy", "psycopg", "pymilvus", "qdrant_client"),
 )
 

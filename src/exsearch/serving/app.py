@@ -21,7 +21,9 @@ import exsearch
 from exsearch.errors import ExSearchError
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
+from exsearch.serving.faces.spans import tell_spans
 from exsearch.serving.gate import Gate
+from exsearch.serving.log import QuestionLog
 from exsearch.serving.metrics import CONTENT_TYPE, Metrics
 from exsearch.serving.questions import Questions
 from exsearch.serving.refusals import Refusal, refusal_of
@@ -40,7 +42,12 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         The app, and its questions, which are to be drained before the server stops.
     """
     metrics = Metrics()
-    questions = Questions(searcher, config, on_end=metrics.count)
+
+    def on_end(log: QuestionLog) -> None:
+        metrics.count(log)
+        tell_spans(log, config.model)
+
+    questions = Questions(searcher, config, on_end)
     app = FastAPI(title="exsearch", version=exsearch.__version__, docs_url=None, redoc_url=None)
     app.state.questions, app.state.config = questions, config
     _tell_errors(app)
