@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from exsearch.errors import RetrieverError
 from exsearch.records import Passage
 from exsearch.retrievers.bm25 import Bm25Retriever
 
@@ -36,6 +39,28 @@ SCRIPT = (
     ("Notes:\nnone", "Search: harbour builder"),
     ("Notes:", f"Answer: {ANSWER}"),
 )
+
+
+class Shelf:
+    """A retriever that finds the same passages for every query, and can be held up or broken."""
+
+    def __init__(self, passages: Sequence[Passage] = PASSAGES[:1]) -> None:
+        self.passages = passages
+        self.free = threading.Event()
+        self.free.set()
+        self.broken = False
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
+        assert self.free.wait(30)
+        if self.broken:
+            raise RetrieverError("the shelf is broken")
+        return [[dataclasses.replace(p, score=1.0) for p in self.passages] for _ in queries]
+
+    def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
+        return [next((p for p in self.passages if p.id == id_), None) for id_ in ids]
+
+    def identity(self) -> str:
+        return "shelf"
 
 
 @dataclass

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from answer_server import ANSWER, PASSAGES, QUESTION, SCRIPT
+from answer_server import ANSWER, QUESTION, SCRIPT, Shelf
 from opentelemetry.trace import NoOpTracer, Span, SpanContext, TraceFlags
 
 from exsearch.agent.events import EventKind
 from exsearch.engines.scripted import ScriptedEngine
-from exsearch.errors import RetrieverError
-from exsearch.records import Passage, StopReason
+from exsearch.records import StopReason
 from exsearch.retrievers.guarded import guarded
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
@@ -27,27 +24,6 @@ from exsearch.serving.questions import (
     GivenUpError,
     Questions,
 )
-
-
-class Shelf:
-    """A retriever over the passages of the test's world, that can be held up or broken."""
-
-    def __init__(self) -> None:
-        self.free = threading.Event()
-        self.free.set()
-        self.broken = False
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Passage]]:
-        assert self.free.wait(30)
-        if self.broken:
-            raise RetrieverError("the shelf is broken")
-        return [[dataclasses.replace(PASSAGES[0], score=1.0)] for _ in queries]
-
-    def fetch(self, ids: Sequence[str]) -> list[Passage | None]:
-        return [next((p for p in PASSAGES if p.id == id_), None) for id_ in ids]
-
-    def identity(self) -> str:
-        return "shelf"
 
 
 @pytest.fixture
