@@ -44,6 +44,7 @@ def stream(
     *,
     param: str | None = None,
     headers: dict[str, str] | None = None,
+    keep: bool = True,
 ) -> Response:
     """Ask a question and tell of it by server-sent events; it is given up where the client goes.
 
@@ -54,6 +55,7 @@ def stream(
             nothing happens, and tells a failure (`failure_of`) itself.
         param: The field of the request that holds the question.
         headers: Further headers of the reply.
+        keep: Whether the question is remembered once it is told.
 
     Raises:
         Refusal: the question is not taken in.
@@ -63,16 +65,20 @@ def stream(
         log = questions.ask(question)
     except ExSearchError as error:
         raise refusal_of(error, param) from error
-    return _Stream(questions, log, tell(log), {**_HEADERS, **(headers or {})})
+    leave = questions.give_up if keep else lambda log: questions.forget(log.id)
+    return _Stream(tell(log), {**_HEADERS, **(headers or {})}, lambda: leave(log))
 
 
-async def answered(request: Request, question: str, *, param: str | None = None) -> QuestionLog:
+async def answered(
+    request: Request, question: str, *, param: str | None = None, keep: bool = True
+) -> QuestionLog:
     """Ask a question and wait for its end, or until the client goes, which gives it up.
 
     Args:
         request: The request that asks; its body has been read.
         question: The text of the question.
         param: The field of the request that holds the question.
+        keep: Whether the question is remembered once it is told.
 
     Returns:
         The log of a question that ended without a failure.
@@ -91,6 +97,8 @@ async def answered(request: Request, question: str, *, param: str | None = None)
                 watch.cancel()
     except ExSearchError as error:
         raise refusal_of(error, param) from error
+    if not keep:
+        questions.forget(log.id)
     if failure := failure_of(log, param):
         raise failure
     return log
@@ -102,23 +110,22 @@ async def _gone(request: Request) -> None:
 
 
 class _Stream(StreamingResponse):
-    """A stream of one question, which is given up where the stream ends before it."""
+    """A stream of one question, which is left at the stream's end, be it told or not."""
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
-        questions: Questions,
-        log: QuestionLog,
         content: AsyncIterator[bytes],
         headers: dict[str, str],
+        leave: Callable[[], object],
     ):
         super().__init__(content, headers=headers)
-        self._questions, self._log = questions, log
+        self._leave = leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it (ASGI); starlette stops sending where the client goes."""
         try:
             await super().__call__(scope, receive, send)
         finally:  # not left to the generator, which may never have begun
-            self._questions.give_up(self._log)
+            self._leave()
