@@ -75,11 +75,18 @@ EXTRAS = {
     "exsearch.retrievers.serving.metrics",
     "exsearch.retrievers.serving.worker",
     "exsearch.serving.app",
+    "exsearch.serving.faces.chat",
+    "exsearch.serving.faces.models",
+    "exsearch.serving.faces.responses",
+    "exsearch.serving.faces.responses_items",
     "exsearch.serving.faces.spans",
     "exsearch.serving.gate",
+    "exsearch.serving.links",
     "exsearch.serving.metrics",
     "exsearch.serving.refusals",
+    "exsearch.serving.requests",
     "exsearch.serving.server",
+    "exsearch.serving.streams",
 }
 OPTIONAL = (
     *("fastapi", "opentelemetry", "prometheus_client", "uvicorn"),

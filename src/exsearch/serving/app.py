@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -21,12 +20,15 @@ import exsearch
 from exsearch.errors import ExSearchError
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
+from exsearch.serving.faces import chat, models, responses
 from exsearch.serving.faces.spans import tell_spans
 from exsearch.serving.gate import Gate
+from exsearch.serving.links import passage_url
 from exsearch.serving.log import QuestionLog
 from exsearch.serving.metrics import CONTENT_TYPE, Metrics
 from exsearch.serving.questions import Questions
-from exsearch.serving.refusals import Refusal, refusal_of
+from exsearch.serving.refusals import Refusal, documented, refusal_of
+from exsearch.terminal import safe
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,16 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         tell_spans(log, config.model)
 
     questions = Questions(searcher, config, on_end)
-    app = FastAPI(title="exsearch", version=exsearch.__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="exsearch",
+        version=exsearch.__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=documented(400, 401, 403),
+    )
+    for face in (models, chat, responses):
+        app.include_router(face.router)
     app.state.questions, app.state.config = questions, config
     _tell_errors(app)
 
@@ -65,7 +76,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
     async def metrics_() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    @app.get("/passages/{id:path}")
+    @app.get("/passages/{id:path}", responses=documented(404))
     async def passage(id: str, request: Request) -> dict[str, Any]:
         (found,) = await asyncio.to_thread(searcher.retriever.fetch, [id])
         if found is None:
@@ -73,24 +84,13 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         url = passage_url(request, found.id)
         return {"id": found.id, "title": found.title, "text": found.text, "url": url}
 
-    gate = Gate(app, app.router, config, metrics)
+    gate = Gate(app, config, metrics)
     if not config.origins:
         return gate, questions
     shared = CORSMiddleware(
         gate, config.origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True
     )
     return shared, questions
-
-
-def passage_url(request: Request, id: str) -> str:
-    """The address at which a client of a request finds a passage.
-
-    Args:
-        request: The request that is answered.
-        id: The passage's id.
-    """
-    base = request.app.state.config.public_url or str(request.base_url)
-    return f"{base.rstrip('/')}/passages/{quote(id, safe='')}"
 
 
 def _tell_errors(app: FastAPI) -> None:
@@ -109,11 +109,13 @@ def _tell_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
             return Refusal(400, "the body is not JSON").response
-        field = ".".join(str(part) for part in first["loc"][1:])
+        field = _field(first, error.body)
         if not field:
             what = "the body is no JSON object with the content type application/json"
             return Refusal(400, what).response
-        return Refusal(400, f"{field}: {first['msg'][:200]}", param=field).response
+        unknown = first["type"] == "extra_forbidden"
+        said = "not known, or can't be honoured here" if unknown else first["msg"][:200]
+        return Refusal(400, safe(f"{field}: {said}"), param=field).response
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
@@ -123,3 +125,23 @@ def _tell_errors(app: FastAPI) -> None:
     async def unforeseen(request: Request, error: Exception) -> Response:
         logger.exception("unforeseen")
         return Refusal(500, f"unforeseen: {type(error).__name__}").response
+
+
+def _field(error: dict[str, Any], body: Any) -> str:
+    """The name of the field that is wrong, such as `messages[0].content`.
+
+    Args:
+        error: The error as pydantic has it, with the names of types on the way to the field.
+        body: The request's body.
+    """
+    kind, *place = error["loc"]
+    if kind != "body":
+        return ".".join(map(str, place))
+    name = ""
+    for number, part in enumerate(place, start=1):
+        missing = error["type"] == "missing" and number == len(place)
+        if isinstance(part, int):
+            name, body = f"{name}[{part}]", body[part]
+        elif isinstance(body, dict) and (part in body or missing):
+            name, body = f"{name}.{part}" if name else part, body.get(part)
+    return name

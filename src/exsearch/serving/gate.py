@@ -15,7 +15,6 @@ import time
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.routing import Match, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exsearch.http_server import bounded
@@ -35,13 +34,12 @@ class Gate:
 
     Args:
         app: The app behind it.
-        router: The routes of that app, whose patterns are counted and logged in place of paths.
         config: Who may ask.
         metrics: The counters.
     """
 
-    def __init__(self, app: ASGIApp, router: Router, config: ServeConfig, metrics: Metrics):
-        self._app, self._router, self._config, self._metrics = app, router, config, metrics
+    def __init__(self, app: ASGIApp, config: ServeConfig, metrics: Metrics):
+        self._app, self._config, self._metrics = app, config, metrics
         public = urlsplit(config.public_url).hostname
         self._hosts = {*_OWN_NAMES, *map(str.lower, config.hosts), *([public] if public else [])}
         self._origins = {origin.rstrip("/").lower() for origin in config.origins}
@@ -73,7 +71,7 @@ class Gate:
             else:
                 await self._app(scope, bounded(receive, MAX_BODY), send_on)
         finally:
-            route = self._route(scope)
+            route = getattr(scope.get("route"), "path", "other")  # the app puts it there
             self._metrics.in_flight.dec()
             self._metrics.requests.labels(route, str(status)).inc()
             seconds = time.perf_counter() - start
@@ -107,13 +105,6 @@ class Gate:
         elif kind.lower() != "bearer":
             return False
         return hmac.compare_digest(given.strip().encode(), self._config.key.encode())
-
-    def _route(self, scope: Scope) -> str:
-        """The pattern of the route that a path belongs to."""
-        for route in self._router.routes:
-            if route.matches(scope)[0] is not Match.NONE:
-                return getattr(route, "path", "other") or "other"
-        return "other"
 
 
 def _host(address: str) -> str:

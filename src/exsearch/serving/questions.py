@@ -76,6 +76,8 @@ class Questions:
             raise BadQuestionError(f"the question has more than {MAX_QUESTION:,} characters")
         if question.encode(errors="ignore").decode() != question:
             raise BadQuestionError("the question is no text: it holds half a character")
+        if "\0" in question:
+            raise BadQuestionError("the question is no text: it holds a null character")
         if self.closing:
             raise ClosingError("the server is about to stop; ask another one")
         if len(self._open) >= self._config.max_questions:

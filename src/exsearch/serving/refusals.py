@@ -7,7 +7,10 @@ status below, or says in a header that it is not to be repeated.
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
+from typing import Any
 
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from exsearch.errors import ExSearchError
@@ -17,6 +20,31 @@ from exsearch.serving.questions import BadQuestionError, BusyError, ClosingError
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _NO_REPEAT = {"x-should-retry": "false"}  # which OpenAI's clients obey
+
+
+class ErrorValues(BaseModel):
+    """An error as OpenAI's API has it (`Refusal`)."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorReply(BaseModel):
+    """The body of a refusal."""
+
+    error: ErrorValues
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route's schema says of the refusals that it may answer with.
+
+    Args:
+        statuses: Their HTTP statuses.
+    """
+    phrases = {status: HTTPStatus(status).phrase for status in statuses}
+    return {s: {"model": ErrorReply, "description": phrase} for s, phrase in phrases.items()}
 
 
 class Refusal(Exception):
