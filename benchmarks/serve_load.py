@@ -6,8 +6,8 @@ The server runs in a process of its own, with an engine that follows a script an
 seconds a pass, however many sequences are in it: so the machine's time goes to serving alone. All
 clients are streams of one further process.
 
-    latency  100 clients: from the end of a question in the server's log until its client has the
-             last of the stream
+    latency  100 clients that keep asking, with pauses of random length: from the end of a question
+             in the server's log until its client has the last of the stream
     hold     all clients at once, with a queue that holds them: those that got their answer
     vanish   all clients at once, which hang up: seconds until no question, connection, task and
              descriptor more is left than before
@@ -20,6 +20,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import random
 import statistics
 import threading
 import time
@@ -147,6 +148,22 @@ async def ask_all(address: str, clients: int) -> list[tuple[int, str, float, boo
         return await asyncio.gather(*(answer(client, address) for _ in range(clients)))
 
 
+async def keep_asking(address: str, clients: int, rounds: int, pause: float) -> list[Any]:
+    """All clients ask, each again and again, after pauses of up to `pause` seconds."""
+    turns = random.Random(0)
+
+    async def one(client: httpx2.AsyncClient) -> list[Any]:
+        done = []
+        for _ in range(rounds):
+            await asyncio.sleep(pause * turns.random())
+            done.append(await answer(client, address))
+        return done
+
+    async with client_of(clients) as client:
+        each = await asyncio.gather(*(one(client) for _ in range(clients)))
+    return [reply for own in each for reply in own]
+
+
 async def hang_up(address: str, clients: int, channel: Connection) -> float:
     """All clients ask at once and hang up; the seconds until nothing is left of them."""
     before = state(channel)
@@ -183,10 +200,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         asyncio.run(ask_all(address, 10))  # what is imported and opened on first use
         few = min(100, args.clients)
         added: list[float] = []
-        for _ in range(args.runs):
-            for _, id_, last, _ in asyncio.run(ask_all(address, few)):
-                here.send(id_)
-                added.append(1000 * (last - here.recv()))
+        pause = CALLS * args.pace
+        for _, id_, last, _ in asyncio.run(keep_asking(address, few, args.rounds, pause)):
+            here.send(id_)
+            added.append(1000 * (last - here.recv()))
         start = time.perf_counter()
         done = asyncio.run(ask_all(address, args.clients))
         seconds = time.perf_counter() - start
@@ -215,7 +232,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--clients", type=int, default=1000)
     options.add_argument("--pace", type=float, default=0.5, help="seconds of a pass of the engine")
-    options.add_argument("--runs", type=int, default=3, help="rounds of `latency`")
+    options.add_argument("--rounds", type=int, default=5, help="questions a client of `latency`")
     args = options.parse_args()
     figures = measure(args)
     table(f"Serving, {usable_cores()} cores", list(figures.items()))
