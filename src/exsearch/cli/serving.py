@@ -101,7 +101,10 @@ def serve(host: str, port: int, key_env: str, as_json: bool, bars: Bars, **optio
     names = ("public_url", "hosts", "origins", "max_questions", "deadline", "kept")
     settings = {name: options[name] for name in names}
     key = os.environ.get(key_env, "")
-    config = ServeConfig(options["model"], **settings, key=key)
+    name = options["model"]
+    if os.path.exists(name):  # clients need not know where it lies
+        name = os.path.basename(os.path.abspath(name))
+    config = ServeConfig(name, **settings, key=key)
     listener = listen(host, port)  # before a model is loaded for nothing
     check_open(listener, config)
     searcher = Searcher(
@@ -112,7 +115,7 @@ def serve(host: str, port: int, key_env: str, as_json: bool, bars: Bars, **optio
     )
 
     def on_ready(address: str) -> None:
-        tell(as_json, {"address": address}, f"{options['model']} is served at {address}")
+        tell(as_json, {"address": address}, f"{name} is served at {address}")
 
     run(searcher, config, listener, on_ready)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -67,12 +67,12 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses={503: {"description": "The server is about to stop."}})
     async def readyz() -> Response:
         status = 503 if questions.closing else 200
         return JSONResponse({"status": "closing" if questions.closing else "ready"}, status)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics_() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
@@ -119,7 +119,8 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        return Refusal(error.status_code, str(error.detail)).response
+        said = str(error.detail)
+        return Refusal(error.status_code, said, headers=dict(error.headers or {})).response
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
