@@ -419,7 +419,8 @@ def test_other_bodies_methods_and_models_are_refused(server, model, path):
     good = {"model": model, "messages": ASKED} if "chat" in path else {"model": model, "input": "?"}
     text = json.dumps(good)
     assert httpx2.post(address, content=text, headers={"Content-Type": "text/plain"}).is_error
-    assert httpx2.get(address).status_code == 405
+    wrong = httpx2.get(address)
+    assert wrong.status_code == 405 and wrong.headers["allow"] == "POST"
     assert httpx2.post(address, content=b" " * (1 << 20) + text.encode()).status_code == 413
     reply = httpx2.post(address, json=good | {"model": "\0another"})
     assert reply.status_code == 404 and reply.json()["error"]["code"] == "model_not_found"

@@ -112,7 +112,8 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        return Refusal(error.status_code, str(error.detail)).response
+        headers = dict(error.headers or {})
+        return Refusal(error.status_code, str(error.detail), headers=headers).response
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
