@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -651,3 +655,16 @@ def test_a_model_that_fails_is_no_reason_to_ask_again(locked, path):
         locked.ask(path, "Unheard of")
     assert error.value.code == "model_failed"
     assert error.value.param == ("messages" if "chat" in path else "input")
+
+
+def test_what_the_page_shows_works(server, model):
+    page = Path(__file__).parents[2].joinpath("docs", "serving.md").read_text(encoding="utf-8")
+    section = page.partition("## OpenAI's API\n")[2].partition("\n## ")[0]
+    section = section.replace("http://127.0.0.1:8000", server.address)
+    section = section.replace("exsearch-smollm2-135m", model)
+    curl, python = re.findall(r"(?:^    .*\n|(?<=\n)\n(?=    ))+", section, re.MULTILINE)
+    for command in (["bash", "-c", curl], [sys.executable, "-c", textwrap.dedent(python)]):
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert told.returncode == 0, told.stderr
+        assert FACT in told.stdout
+    assert "searched: ['harbour builder']" in told.stdout
