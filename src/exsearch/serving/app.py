@@ -119,8 +119,8 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        said = str(error.detail)
-        return Refusal(error.status_code, said, headers=dict(error.headers or {})).response
+        headers = dict(error.headers or {})
+        return Refusal(error.status_code, str(error.detail), headers=headers).response
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from exsearch.serving.requests import (
     Asked,
     Count,
     Effort,
+    Off,
     PlainText,
     Strict,
     StrictRoute,
@@ -67,7 +68,7 @@ class ChatAsked(Asked):
     n: Annotated[int, Field(ge=1, le=1)] | None = None
     response_format: PlainText | None = None
     modalities: list[Literal["text"]] | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: Off | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
     stop: None = None

@@ -21,6 +21,7 @@ from exsearch.serving.requests import (
     Asked,
     Count,
     Effort,
+    Off,
     PlainText,
     Strict,
     StrictRoute,
@@ -112,7 +113,7 @@ class ResponseAsked(Asked):
     tool_choice: Literal["auto", "required"] | None = None
     text: TextSettings | None = None
     reasoning: ReasoningSettings | None = None
-    background: Literal[False] | None = None
+    background: Off | None = None
     max_output_tokens: Count | None = None
     truncation: Literal["auto", "disabled"] | None = None
 
