@@ -75,13 +75,16 @@ EXTRAS = {
     "exsearch.retrievers.serving.metrics",
     "exsearch.retrievers.serving.worker",
     "exsearch.serving.app",
+    "exsearch.serving.faces.mcp",
     "exsearch.serving.gate",
+    "exsearch.serving.mcp_http",
+    "exsearch.serving.mcp_stdio",
     "exsearch.serving.metrics",
     "exsearch.serving.refusals",
     "exsearch.serving.server",
 }
 OPTIONAL = (
-    *("fastapi", "prometheus_client", "uvicorn"),
+    *("fastapi", "mcp", "prometheus_client", "starlette", "uvicorn"),
     *("elasticsearch", "opensearchpy", "psycopg", "pymilvus", "qdrant_client"),
 )
 

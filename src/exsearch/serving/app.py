@@ -22,6 +22,7 @@ from exsearch.errors import ExSearchError
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
 from exsearch.serving.gate import Gate
+from exsearch.serving.mcp_http import PATH, McpOverHttp
 from exsearch.serving.metrics import CONTENT_TYPE, Metrics
 from exsearch.serving.questions import Questions
 from exsearch.serving.refusals import Refusal, refusal_of
@@ -41,9 +42,17 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
     """
     metrics = Metrics()
     questions = Questions(searcher, config, on_end=metrics.count)
-    app = FastAPI(title="exsearch", version=exsearch.__version__, docs_url=None, redoc_url=None)
+    mcp = McpOverHttp(questions, passage_url)
+    app = FastAPI(
+        title="exsearch",
+        version=exsearch.__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lambda _: mcp.running(),
+    )
     app.state.questions, app.state.config = questions, config
     _tell_errors(app)
+    app.add_route(PATH, mcp, include_in_schema=False)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
