@@ -76,12 +76,15 @@ EXTRAS = {
     "exsearch.retrievers.serving.worker",
     "exsearch.serving.app",
     "exsearch.serving.faces.chat",
+    "exsearch.serving.faces.mcp",
     "exsearch.serving.faces.models",
     "exsearch.serving.faces.responses",
     "exsearch.serving.faces.responses_items",
     "exsearch.serving.faces.spans",
     "exsearch.serving.gate",
     "exsearch.serving.links",
+    "exsearch.serving.mcp_http",
+    "exsearch.serving.mcp_stdio",
     "exsearch.serving.metrics",
     "exsearch.serving.refusals",
     "exsearch.serving.requests",
@@ -89,7 +92,7 @@ EXTRAS = {
     "exsearch.serving.streams",
 }
 OPTIONAL = (
-    *("fastapi", "opentelemetry", "prometheus_client", "uvicorn"),
+    *("fastapi", "mcp", "opentelemetry", "prometheus_client", "starlette", "uvicorn"),
     *("elasticsearch", "opensearchpy", "psycopg", "pymilvus", "qdrant_client"),
 )
 

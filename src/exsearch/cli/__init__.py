@@ -16,7 +16,7 @@ from exsearch.cli.files import data, index, show
 from exsearch.cli.machine import doctor, quickstart
 from exsearch.cli.output import hold_streams
 from exsearch.cli.searching import evaluate_retrieval, retrieve
-from exsearch.cli.serving import serve, serve_retriever
+from exsearch.cli.serving import mcp, serve, serve_retriever
 from exsearch.cli.training import compare, evaluate, experiment, score, train
 
 EXAMPLES = """\b
@@ -57,6 +57,7 @@ for command in (
     data,
     show,
     serve,
+    mcp,
     serve_retriever,
     quickstart,
     doctor,

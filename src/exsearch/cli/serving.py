@@ -1,15 +1,22 @@
-"""Two commands serve until they are stopped: `serve` answers questions, `serve-retriever` searches.
+"""Commands that serve until they are stopped.
+
+`serve` answers questions over HTTP, `mcp` for the program that starts it, and `serve-retriever`
+searches.
 
 They read options and print; the work is done in `serving` and `retrievers.serving`.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
+from exsearch.cli.given import Remembering, given_options
 from exsearch.cli.options import (
     COUNT,
     allow_host_option,
@@ -31,12 +38,36 @@ Examples:
   EXSEARCH_API_KEY=... exsearch serve --index index --host 0.0.0.0 --public-url https://ask.example
 """
 
+HOSTS = ("claude-desktop", "claude-code", "cursor", "vscode")
+
+MCP_EXAMPLES = """\b
+Examples:
+  exsearch mcp install --index index --into claude-desktop
+  exsearch mcp install --index index --model runs/mine --into cursor --into vscode
+  exsearch mcp install --index index --print
+  exsearch mcp --index index
+"""
+
 RETRIEVER_EXAMPLES = """\b
 Examples:
   exsearch serve-retriever index
   exsearch serve-retriever index --port 8080 --workers 4
   exsearch ask "..." --index http://localhost:8000 --model runs/mine
 """
+
+
+def _bound_options(command: Any) -> Any:
+    """The options that bound what is in hand."""
+    command = click.option(
+        "--deadline",
+        type=click.FloatRange(0, 1e6, min_open=True, max_open=True),
+        default=300.0,
+        metavar="SECONDS",
+        help="Seconds until a question is given up.",
+    )(command)
+    return click.option(
+        "--max-questions", type=COUNT, default=256, help="Questions in hand at once."
+    )(command)
 
 
 @click.command(epilog=SERVE_EXAMPLES)
@@ -70,14 +101,7 @@ Examples:
     metavar="URL",
     help="A site whose pages may ask, such as http://localhost:3000; may be repeated.",
 )
-@click.option("--max-questions", type=COUNT, default=256, help="Questions in hand at once.")
-@click.option(
-    "--deadline",
-    type=click.FloatRange(0, 1e6, min_open=True, max_open=True),
-    default=300.0,
-    metavar="SECONDS",
-    help="Seconds until a question is given up.",
-)
+@_bound_options
 @click.option("--kept", type=click.IntRange(0), default=1000, help="Answers remembered.")
 @model_options
 @method_options
@@ -90,10 +114,6 @@ def serve(host: str, port: int, key_env: str, as_json: bool, bars: Bars, **optio
     from exsearch.http_server import check_installed, listen
 
     check_installed("serve")
-    from exsearch.engines import open_engine
-    from exsearch.retrievers import open_retriever
-    from exsearch.retrievers.guarded import guarded
-    from exsearch.searcher import Searcher
     from exsearch.serving import ServeConfig
     from exsearch.serving.server import check_open
     from exsearch.serving.server import serve as run
@@ -101,23 +121,106 @@ def serve(host: str, port: int, key_env: str, as_json: bool, bars: Bars, **optio
     names = ("public_url", "hosts", "origins", "max_questions", "deadline", "kept")
     settings = {name: options[name] for name in names}
     key = os.environ.get(key_env, "")
-    name = options["model"]
-    if os.path.exists(name):  # clients need not know where it lies
-        name = os.path.basename(os.path.abspath(name))
-    config = ServeConfig(name, **settings, key=key)
+    config = ServeConfig(_model_name(options), **settings, key=key)
     listener = listen(host, port)  # before a model is loaded for nothing
     check_open(listener, config)
-    searcher = Searcher(
+
+    def on_ready(address: str) -> None:
+        tell(as_json, {"address": address}, f"{config.model} is served at {address}")
+
+    run(_searcher(options), config, listener, on_ready)
+
+
+def _model_name(options: dict[str, Any]) -> str:
+    """What clients call the model; they need not know where it lies."""
+    name = options["model"]
+    return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else name
+
+
+def _searcher(options: dict[str, Any]) -> Any:
+    """The searcher that the options name."""
+    from exsearch.engines import open_engine
+    from exsearch.retrievers import open_retriever
+    from exsearch.retrievers.guarded import guarded
+    from exsearch.searcher import Searcher
+
+    return Searcher(
         open_engine(model_config(options)),
         guarded(open_retriever(options["index"]), options["retriever_timeout"]),
         method=method_of(options),
         seed=options["seed"],
     )
 
-    def on_ready(address: str) -> None:
-        tell(as_json, {"address": address}, f"{name} is served at {address}")
 
-    run(searcher, config, listener, on_ready)
+@click.command(epilog=MCP_EXAMPLES, cls=Remembering)
+@click.argument("action", type=click.Choice(["install"]), required=False)
+@index_option
+@click.option(
+    "--into",
+    multiple=True,
+    type=click.Choice(HOSTS),
+    help="With install: the program that gets the entry; may be repeated.",
+)
+@click.option("--name", default="exsearch", help="With install: the entry's name.")
+@click.option("--print", "show", is_flag=True, help="With install: print the entry, write nothing.")
+@click.option("--force", is_flag=True, help="With install: replace another entry of this name.")
+@_bound_options
+@model_options
+@method_options
+@common
+@click.pass_context
+def mcp(ctx: click.Context, action: str | None, as_json: bool, bars: Bars, **options: Any) -> None:
+    """Serve a searcher to a chat assistant, which starts this command.
+
+    Speaks the Model Context Protocol over standard input and output until the input ends.
+
+    `exsearch mcp install` adds the command, with the options that are given, to the settings of
+    assistants. No key is written: those stand in the environment.
+    """
+    from exsearch.http_server import check_installed
+
+    if action == "install":
+        _install(ctx, as_json, options)
+        return
+    installing = {name: options[name] for name in ("into", "show", "force") if options[name]}
+    if installing:
+        raise click.UsageError("--into, --print and --force are for `exsearch mcp install`")
+    check_installed("mcp", ("mcp",))
+    from exsearch.serving import ServeConfig
+    from exsearch.serving.mcp_stdio import claim_streams, serve_stdio
+
+    bounds = {name: options[name] for name in ("max_questions", "deadline")}
+    wire = claim_streams()  # before a model is loaded, which may print
+    serve_stdio(_searcher(options), ServeConfig(_model_name(options), **bounds, kept=0), wire)
+
+
+def _install(ctx: click.Context, as_json: bool, options: dict[str, Any]) -> None:
+    """Add the command to the settings of hosts, or show what would be added."""
+    from exsearch.retrievers import is_address, open_retriever
+    from exsearch.serving.mcp_hosts import hosts, install
+
+    if not is_address(options["index"]):
+        open_retriever(options["index"])  # an entry that can't work is not written
+    paths = {
+        name: str(Path(options[name]).absolute())
+        for name in ("index", "model")
+        if Path(options[name]).exists()
+    }
+    own = {"into", "name", "show", "force", "as_json", "bars"}
+    command = [os.path.abspath(sys.executable), "-m", "exsearch", "mcp"]
+    command += given_options(ctx, leave_out=own, instead=paths)
+    chosen = options["into"] or (HOSTS[:1] if options["show"] else ())
+    if not chosen:
+        raise click.UsageError(f"--into says where: {', '.join(HOSTS)}; --print shows the entry")
+    known, name = hosts(), options["name"]
+    for host in (known[one] for one in chosen):
+        if options["show"]:
+            entry = {host.field: {name: host.entry(command)}}
+            tell(as_json, entry, json.dumps(entry, indent=2, ensure_ascii=False))
+            continue
+        added = install(host, name, command, force=options["force"])
+        said = f"{host.file}: " + (f"has {name} now" if added else f"had {name} already")
+        tell(as_json, {"file": host.file, "name": name, "added": added}, said)
 
 
 @click.command(epilog=RETRIEVER_EXAMPLES)

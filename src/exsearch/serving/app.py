@@ -25,6 +25,7 @@ from exsearch.serving.faces.spans import tell_spans
 from exsearch.serving.gate import Gate
 from exsearch.serving.links import passage_url
 from exsearch.serving.log import QuestionLog
+from exsearch.serving.mcp_http import PATH, McpOverHttp
 from exsearch.serving.metrics import CONTENT_TYPE, Metrics
 from exsearch.serving.questions import Questions
 from exsearch.serving.refusals import Refusal, documented, refusal_of
@@ -50,6 +51,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         tell_spans(log, config.model)
 
     questions = Questions(searcher, config, on_end)
+    mcp = McpOverHttp(questions, passage_url)
     app = FastAPI(
         title="exsearch",
         version=exsearch.__version__,
@@ -57,11 +59,13 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         redoc_url=None,
         redirect_slashes=False,
         responses=documented(400, 401, 403),
+        lifespan=lambda _: mcp.running(),
     )
     for face in (models, chat, responses):
         app.include_router(face.router)
     app.state.questions, app.state.config = questions, config
     _tell_errors(app)
+    app.add_route(PATH, mcp, include_in_schema=False)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

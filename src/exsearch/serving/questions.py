@@ -35,6 +35,26 @@ class GivenUpError(ExSearchError):
     """A question was given up: nobody waits for it any more, or its time is over."""
 
 
+def check_asked(text: str, name: str) -> None:
+    """Make sure that a text can be answered or searched for.
+
+    Args:
+        text: What was asked.
+        name: What it is called in messages.
+
+    Raises:
+        BadQuestionError: it is blank, too long, or no text.
+    """
+    if not text.strip():
+        raise BadQuestionError(f"the {name} is blank")
+    if len(text) > MAX_QUESTION:
+        raise BadQuestionError(f"the {name} has more than {MAX_QUESTION:,} characters")
+    if text.encode(errors="ignore").decode() != text:
+        raise BadQuestionError(f"the {name} is no text: it holds half a character")
+    if "\0" in text:
+        raise BadQuestionError(f"the {name} is no text: it holds a null character")
+
+
 class Questions:
     """The questions that a server has in hand, and those that it remembers.
 
@@ -42,6 +62,10 @@ class Questions:
         searcher: The searcher that answers them.
         config: The bounds.
         on_end: A function that is called with each log when it ends.
+
+    Attributes:
+        closing: True once no further question is taken.
+        drained: Set once nobody waits any more for those that were in hand then.
     """
 
     def __init__(
@@ -54,6 +78,7 @@ class Questions:
         self._open: dict[str, tuple[QuestionLog, Future[Found], asyncio.TimerHandle]] = {}
         self._kept: OrderedDict[str, QuestionLog] = OrderedDict()
         self.closing = False
+        self.drained = asyncio.Event()
 
     def __len__(self) -> int:
         """Questions in hand."""
@@ -70,14 +95,7 @@ class Questions:
             BusyError: too many questions are in hand.
             ClosingError: the server is about to stop.
         """
-        if not question.strip():
-            raise BadQuestionError("the question is blank")
-        if len(question) > MAX_QUESTION:
-            raise BadQuestionError(f"the question has more than {MAX_QUESTION:,} characters")
-        if question.encode(errors="ignore").decode() != question:
-            raise BadQuestionError("the question is no text: it holds half a character")
-        if "\0" in question:
-            raise BadQuestionError("the question is no text: it holds a null character")
+        check_asked(question, "question")
         if self.closing:
             raise ClosingError("the server is about to stop; ask another one")
         if len(self._open) >= self._config.max_questions:
@@ -135,8 +153,11 @@ class Questions:
     async def drain(self) -> None:
         """Take no further question, and wait for those in hand."""
         self.closing = True
-        for log, *_ in list(self._open.values()):
-            await log.finished()
+        try:
+            for log, *_ in list(self._open.values()):
+                await log.finished()
+        finally:
+            self.drained.set()
 
     def _expire(self, log: QuestionLog) -> None:
         self.give_up(log, f"no answer within {self._config.deadline:g} seconds")
