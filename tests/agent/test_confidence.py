@@ -8,7 +8,7 @@ import math
 import pytest
 
 from exsearch.agent.cited import cited_answer
-from exsearch.agent.confidence import ABSTAIN, UNSUPPORTED, Confidence, confidence
+from exsearch.agent.confidence import UNSUPPORTED, Confidence, confidence
 from exsearch.agent.ending import degraded, stopped
 from exsearch.records import (
     Call,
@@ -85,7 +85,7 @@ def test_what_was_asked_has_to_be_spoken_of():
 
 def test_a_withheld_answer_claims_nothing():
     unsupported = trajectory("Bea Marlow")
-    answer = cited_answer(unsupported, ABSTAIN)
+    answer = cited_answer(unsupported, 0.3)
     assert answer.text == "(withheld: no passage that was found says it)"
     assert (answer.marks, answer.sources, answer.claims) == ((), (), ())
     assert cited_answer(unsupported).text.startswith("Bea Marlow (unsupported)")

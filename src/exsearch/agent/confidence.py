@@ -14,7 +14,6 @@ from exsearch.agent.citations import Claim, Match, claims
 from exsearch.agent.shown import analyser
 from exsearch.records import CallKind, Trajectory
 
-ABSTAIN = 0.3  # below it, one in ten right answers of dev questions (`benchmarks/abstention.py`)
 _WEAK = 0.5  # what a passage says with other words counts half
 UNSUPPORTED = "no passage that was found says it"
 _REASONS = {

@@ -142,7 +142,9 @@ class Told:
             text += f" ({event.at - self._since:.1f} s)"
             self._since = event.at
         elif event.kind is EventKind.END:
-            text = f"end: {event.at - self._since:.1f} s, all {event.at - self._began:.1f} s"
+            ended = "answered" if event.stop_reason and event.stop_reason.has_answer else "ended"
+            took = f"{event.at - self._since:.1f} s; {event.at - self._began:.1f} s in all"
+            text = f"{ended} ({took})"
         return text
 
 
