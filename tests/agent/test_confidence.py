@@ -8,7 +8,7 @@ import math
 import pytest
 
 from exsearch.agent.cited import cited_answer
-from exsearch.agent.confidence import UNSUPPORTED, Confidence, confidence
+from exsearch.agent.confidence import UNSUPPORTED, confidence
 from exsearch.agent.ending import degraded, stopped
 from exsearch.records import (
     Call,
@@ -46,7 +46,7 @@ def trajectory(
 def test_a_copied_answer_rests_on_its_passage_as_far_as_the_model_is_sure():
     """Its words and the fact's are there, all words of the question, and sqrt(0.5 · 0.125)."""
     found = confidence(trajectory())
-    assert found == Confidence(1.0, 1.0, 1.0, pytest.approx(0.25))
+    assert dataclasses.astuple(found) == pytest.approx((1.0, 1.0, 1.0, 0.25))
     assert found.value == pytest.approx(0.25)
     assert found.withheld(0.2) == "" and found.withheld(0.3) == "the model is unsure of it"
 
