@@ -100,7 +100,7 @@ def test_commands_exist_with_their_options(document: Path) -> None:
             assert found is not None, f"{document.name}: {line}"
             command = found
         known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
-        used = {word for word in words if word.startswith("-")}
+        used = {word for word in words if word.startswith("-") and word != "-"}
         assert used <= known, f"{document.name}: {line}: {used - known}"
 
 

@@ -69,6 +69,14 @@ def test_no_answer_is_empty_and_says_why(sample_retriever: Retriever):
     assert found.trajectory.retries == 1
 
 
+def test_an_answer_that_rests_on_nothing_can_be_withheld(sample_retriever: Retriever):
+    searcher = exsearch.Searcher(ScriptedEngine(SCRIPT), sample_retriever, abstain=1e-6)
+    found = searcher.ask("And what else?")
+    assert (found.answer, found.withheld) == ("", "no passage that was found says it")
+    assert found.trajectory.answer == "nothing" and found.confidence.value == 0
+    assert searcher.ask("Who wrote Peter Pan?").answer == "J. M. Barrie"
+
+
 def test_the_method_can_be_limited(sample_retriever: Retriever):
     method = SearcherMethod(max_steps=1, passages=1)
     script = {"Query": "Nothing found.", "Notes:\nnone": "Search: a play", "1.": "Barrie"}

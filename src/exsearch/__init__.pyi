@@ -62,6 +62,7 @@ from exsearch.errors import (
 from exsearch.evaluation.evaluate import evaluate as evaluate
 from exsearch.evaluation.metrics import Judged as Judged
 from exsearch.evaluation.metrics import Metric as Metric
+from exsearch.jobs.folder_index import index_folder as index_folder
 from exsearch.methods import open_method as open_method
 from exsearch.methods.base import (
     Answer as Answer,

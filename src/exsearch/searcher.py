@@ -17,6 +17,7 @@ from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any
 
+from exsearch.agent.confidence import Confidence, confidence
 from exsearch.agent.episode import begin
 from exsearch.agent.events import Event, OnEvent
 from exsearch.agent.runner import Runner
@@ -37,14 +38,30 @@ class Found:
 
     Attributes:
         trajectory: All that was done: searches, evidence, calls and answer.
+        abstain: The least confidence of an answer that is told.
     """
 
     trajectory: Trajectory
+    abstain: float = 0.0
 
     @property
     def answer(self) -> str:
-        """The answer; empty where none was reached (`trajectory.stop_reason` says why)."""
-        return self.trajectory.answer
+        """The answer; empty where none was reached, or where it is withheld.
+
+        `trajectory.stop_reason` and `withheld` say why.
+        """
+        return "" if self.withheld else self.trajectory.answer
+
+    @property
+    def confidence(self) -> Confidence:
+        """How far the answer rests on what was found."""
+        return confidence(self.trajectory)
+
+    @property
+    def withheld(self) -> str:
+        """Why the answer is withheld; empty where it is not, or where there is none."""
+        asked = self.abstain and self.trajectory.answer
+        return self.confidence.withheld(self.abstain) if asked else ""
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
@@ -100,6 +117,7 @@ class Searcher:
             engine the searcher.
         sampling: The distribution that tokens are drawn from; greedy by default.
         seed: Decides the sampling, with the question's text.
+        abstain: The least confidence, from 0 to 1, of an answer that is told; 0 tells all.
         settings: Settings for `load_engine`, where `model` is no open engine: device, batch_size, …
 
     Raises:
@@ -119,6 +137,7 @@ class Searcher:
         method: Method | None = None,
         sampling: Sampling = GREEDY,
         seed: int = 0,
+        abstain: float = 0.0,
         **settings: Any,
     ):
         # The index first: that it is missing shows at once, and a model takes long to load.
@@ -131,7 +150,7 @@ class Searcher:
                 raise TypeError(f"{', '.join(settings)}: for a model that is loaded, not an engine")
             self.method = method or open_method()
             self.engine = model
-        self.sampling, self.seed = sampling, seed
+        self.sampling, self.seed, self.abstain = sampling, seed, abstain
         self._lock = threading.Lock()  # guards the attributes below
         self._new: list[_Job] = []
         self._cancelled: list[_Job] = []
@@ -281,7 +300,7 @@ class Searcher:
                 while self._take_in(runner, jobs):
                     runner.on_event = tell if any(j.on_event for j in jobs.values()) else None
                     for number, trajectory in runner.step().items():
-                        _settle(jobs.pop(number), Found(trajectory))
+                        _settle(jobs.pop(number), Found(trajectory, self.abstain))
         except BaseException as error:
             with self._lock:
                 self._owner, waiting = None, [*jobs.values(), *self._new]

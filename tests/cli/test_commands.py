@@ -192,10 +192,12 @@ def test_ask_gives_the_answer_then_the_evidence(run: Run, scripted: list[object]
     assert answer == "Great Ormond Street (unsupported)"  # no passage that was found says so
     assert fact.startswith("  - Peter Pan was written by Barrie. [1")
     assert re.fullmatch(r'  \[1\] .+ \(s-\d+\): ".*Barrie.*"', source)
-    search, found, record = result.stderr.splitlines()[-3:]
+    search, found, record, answered = result.stderr.splitlines()[-4:]
     assert search == "search: Who wrote the play about Peter Pan?"
     assert found.startswith("  found: ") and " | " in found
-    assert record == "  record: Peter Pan was written by Barrie."
+    seconds = r"\d+\.\d s"
+    assert re.fullmatch(rf"  record: Peter Pan was written by Barrie\. \({seconds}\)", record)
+    assert re.fullmatch(rf"answered \({seconds}; {seconds} in all\)", answered)
     assert not run("ask", QUESTION, *scripted, "-q").stderr
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from exsearch.agent.citations import Citation, Claim, Match, claims, quote
+from exsearch.agent.confidence import confidence
 from exsearch.records import Passage, Trajectory
 
 
@@ -53,7 +54,7 @@ class CitedAnswer:
             claim without a source is marked as unsupported.
         marks: The places of the numbers, in the order of the text.
         sources: What the numbers stand for, in their order.
-        claims: The facts, then the answer.
+        claims: The facts, then the answer; none where it is withheld.
     """
 
     text: str
@@ -62,12 +63,16 @@ class CitedAnswer:
     claims: tuple[Claim, ...]
 
 
-def cited_answer(trajectory: Trajectory) -> CitedAnswer:
+def cited_answer(trajectory: Trajectory, abstain: float = 0.0) -> CitedAnswer:
     """The answer of a trajectory that ended, as people read it.
 
     Args:
         trajectory: A trajectory that ended, with or without an answer.
+        abstain: The least confidence of an answer that is told. One below it is withheld: the text
+            says so and why, and claims nothing.
     """
+    if trajectory.answer and (why := confidence(trajectory).withheld(abstain)):
+        return CitedAnswer(f"(withheld: {why})", (), (), ())
     said = claims(trajectory)
     facts = said[:-1] if trajectory.answer else said
     of = {passage.id: passage for passage in trajectory.passages}

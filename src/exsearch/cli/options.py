@@ -17,6 +17,7 @@ import click
 
 from exsearch.cli.failures import DEBUG, start_logging
 from exsearch.progress import Bars
+from exsearch.terminal import safe
 
 if TYPE_CHECKING:
     from exsearch.engines.config import ModelConfig
@@ -126,6 +127,23 @@ index_option = _together(
         required=True,
         metavar="INDEX",
         help="Folder made by `exsearch index`, or the address of a search server.",
+    ),
+    timeout_option,
+)
+
+place_option = _together(
+    allow_host_option,
+    click.option(
+        "--index",
+        metavar="INDEX",
+        help="Folder made by `exsearch index`, or the address of a search server.",
+    ),
+    click.option(
+        "--docs",
+        type=PATH,
+        metavar="FOLDER",
+        help="Folder of texts and documents to index now, instead of --index; what has not changed "
+        "since the last time is not read again.",
     ),
     timeout_option,
 )
@@ -353,6 +371,27 @@ def method_of(options: dict[str, Any]) -> Method:
             option = f"--{key.replace('_', '-')}" if key in _METHOD_SETTINGS else key
             raise click.UsageError(f"{option} is no setting of method {name}: {', '.join(known)}")
     return open_method({**values, **given})
+
+
+def place_of(options: dict[str, Any], bars: Bars) -> str:
+    """The index that the options name; a folder of texts is indexed first, which is told.
+
+    Raises:
+        UsageError: neither --index nor --docs, or both.
+        DataError: no such folder, or no text in it.
+    """
+    if (options["index"] is None) == (options["docs"] is None):
+        raise click.UsageError("give the passages: an --index, or a folder of texts (--docs)")
+    if options["docs"] is None:
+        return options["index"]
+    from exsearch.jobs.folder_index import index_folder
+
+    made = index_folder(options["docs"], progress=bars.shown)
+    if bars.shown:
+        said = f"{made.added} new, {made.changed} changed, {made.removed} removed"
+        place = safe(str(options["docs"]))
+        click.echo(f"{place}: {made.files} files ({said}), {made.passages} passages", err=True)
+    return str(made.index)
 
 
 def asking(options: dict[str, Any]) -> Asking:

@@ -67,7 +67,7 @@ def read_corpus(sources: Sequence[Path | str]) -> Iterator[Passage]:
         MissingExtraError: a document or Parquet file that is a source, without the extra `files`.
     """
     places = list(map(Path, [sources] if isinstance(sources, Path | str) else sources))
-    texts = {place: _texts(place) for place in places}
+    texts = {place: text_files(place) for place in places}
     names = _names(texts)
     seen: set[str] = set()
     for source in places:
@@ -87,7 +87,7 @@ def _read_source(source: Path, texts: dict[Path, str]) -> Iterator[tuple[Passage
     with Documents() as documents:
         for file, name in texts.items():
             try:
-                passages = _read_text(file, name, documents)
+                passages = read_text(file, name, documents)
             except DataError as error:
                 if file == source or file.suffix.lower() not in DOCUMENTS:
                     raise
@@ -111,8 +111,16 @@ def _passage(fields: Fields) -> Passage:
     return Passage(id=fields.id(), title=title, text=text)
 
 
-def _texts(source: Path) -> list[Path]:
-    """The texts and documents of a source, hidden ones left out, in the order of their paths."""
+def text_files(source: Path) -> list[Path]:
+    """The texts and documents of a source, hidden ones left out, in the order of their paths.
+
+    Args:
+        source: A folder, which has them, a text, which is itself one, or a file of passages, which
+            has none.
+
+    Raises:
+        DataError: it is missing, of another type, or a folder without any.
+    """
     check_exists(source, "corpus")
     if not source.is_dir():
         if source.suffix.lower() in (*TEXT_SUFFIXES, *DOCUMENTS):
@@ -170,8 +178,17 @@ def _names(texts: dict[Path, list[Path]]) -> dict[Path, str]:
             length[file] += 1
 
 
-def _read_text(file: Path, name: str, documents: Documents) -> Iterator[Passage]:
-    """The passages of a text or a document, which is read at once and cut as they are asked for."""
+def read_text(file: Path, name: str, documents: Documents) -> Iterator[Passage]:
+    """The passages of a text or a document, which is read at once and cut as they are asked for.
+
+    Args:
+        file: The text or document.
+        name: The name of it in the passages' ids.
+        documents: Reads documents.
+
+    Raises:
+        DataError: the file can't be read.
+    """
     suffix = file.suffix.lower()
     if suffix in DOCUMENTS:
         title, text = documents.read(file)

@@ -101,7 +101,7 @@ def open_inputs(asking: Asking) -> Inputs:
             "questions": f"sha256:{sha256_file(file)}",
             "limit": asking.limit,
             "index": retriever.identity(),
-            "model": _model_identity(asking.model),
+            "model": model_identity(asking.model),
             "method": method_values(asking.method),
             "seed": asking.seed,
         },
@@ -171,7 +171,7 @@ def content_hash(place: Path) -> str | None:
     return f"sha256:{sha256_file(file)}" if file.is_file() else None
 
 
-def _model_identity(model: ModelConfig) -> dict[str, Any]:
+def model_identity(model: ModelConfig) -> dict[str, Any]:
     """What determines a model's answers: a hash of its content where it is here, and settings."""
     keys = ["engine", "system_prompt", "chat_template_kwargs"]
     kind, content = check_engine(model), None

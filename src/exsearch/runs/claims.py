@@ -1,7 +1,7 @@
 """A claim is a lock that falls with its process; what nobody claims any more is a leftover.
 
 Temporary files and folders are claimed while they are written, so that the next process knows those
-of the dead from those of the living. It does not wait for others.
+of the dead from those of the living. It waits for others only where that is asked for.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def scratch_folder(place: Path) -> Iterator[Path]:
         remove(folder)
 
 
-def _claim(path: Path) -> int:
+def _claim(path: Path, wait: bool = False) -> int:
     """Claim a file or folder until the descriptor is closed."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BaseException:
         os.close(descriptor)
         raise
@@ -106,7 +106,7 @@ def remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, file: str = "") -> Iterator[None]:
+def locked(folder: Path, file: str = "", *, wait: bool = False) -> Iterator[None]:
     """Hold a run folder, or one file in it, for one process; the lock falls with the process.
 
     What killed processes left in it is removed first.
@@ -114,6 +114,7 @@ def locked(folder: Path, file: str = "") -> Iterator[None]:
     Args:
         folder: The folder, which is made where it is missing.
         file: The name of the file in it; empty holds the whole folder.
+        wait: Whether to wait for a process that holds it.
 
     Raises:
         RunError: another process holds it.
@@ -123,7 +124,7 @@ def locked(folder: Path, file: str = "") -> Iterator[None]:
     refuse_link(lock)
     lock.touch()
     try:
-        claim = _claim(lock)
+        claim = _claim(lock, wait)
     except BlockingIOError:
         raise RunError(
             f"{folder / file}: another process is working on this run; wait for it, or name "

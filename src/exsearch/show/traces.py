@@ -9,6 +9,8 @@ from typing import Any
 
 from exsearch.agent.citations import claims
 from exsearch.agent.cited import cited_answer
+from exsearch.agent.confidence import confidence
+from exsearch.agent.ending import degraded, stopped
 from exsearch.agent.events import Event, EventKind
 from exsearch.errors import DataError
 from exsearch.evaluation.metrics import exact_match
@@ -56,16 +58,26 @@ def trace_object(trace: Trace) -> dict[str, Any]:
     return values
 
 
-def answer_object(trajectory: Trajectory) -> dict[str, Any]:
-    """An answer with its evidence, claims (facts, then the answer) and steps as plain values."""
+def answer_object(trajectory: Trajectory, abstain: float = 0.0) -> dict[str, Any]:
+    """An answer with its evidence, claims (facts, then the answer) and steps as plain values.
+
+    Args:
+        trajectory: A trajectory that ended.
+        abstain: The least confidence of an answer that is told. One below it is empty and claims
+            nothing, and `withheld` says why; what was done for it stays.
+    """
     titles = {p.id: p.title for p in trajectory.passages}
+    sure = confidence(trajectory)
+    withheld = trajectory.answer and sure.withheld(abstain)
     return {
-        "answer": trajectory.answer,
+        "answer": "" if withheld else trajectory.answer,
+        "withheld": withheld or None,
+        "confidence": round(sure.value, 4),
         "evidence": [
             {**dataclasses.asdict(e), "titles": [titles.get(i, "") for i in e.passage_ids]}
             for e in trajectory.evidence
         ],
-        "claims": [dataclasses.asdict(claim) for claim in claims(trajectory)],
+        "claims": [] if withheld else [dataclasses.asdict(claim) for claim in claims(trajectory)],
         "steps": [
             {
                 "query": step.query,
@@ -76,15 +88,22 @@ def answer_object(trajectory: Trajectory) -> dict[str, Any]:
             for step in trajectory.steps
         ],
         "stop_reason": trajectory.stop_reason.value,
+        "stopped": stopped(trajectory) or None,
+        "degraded": list(degraded(trajectory)),
         "malformed": trajectory.malformed,
         "tokens": {"prompt": trajectory.prompt_tokens, "output": trajectory.output_tokens},
         "seconds": trajectory.seconds,
     }
 
 
-def answer_text(trajectory: Trajectory) -> str:
-    """The answer, the facts that it rests on, and the sentences of passages that say them."""
-    answer = cited_answer(trajectory)
+def answer_text(trajectory: Trajectory, abstain: float = 0.0) -> str:
+    """The answer, the facts that it rests on, and the sentences of passages that say them.
+
+    Args:
+        trajectory: A trajectory that ended.
+        abstain: The least confidence of an answer that is told.
+    """
+    answer = cited_answer(trajectory, abstain)
     head, *rows = answer.text.split("\n")
     lines = [safe(head), *(f"  {safe(row)}" for row in rows)]
     if answer.sources:
@@ -93,6 +112,40 @@ def answer_text(trajectory: Trajectory) -> str:
         place = f"{safe(source.passage.title)} ({safe(source.passage.id)})"
         lines.append(f'  [{source.number}] {place}: "{safe(source.sentence)}"')
     return "\n".join(lines)
+
+
+def ending_text(trajectory: Trajectory) -> str:
+    """What a person is told of an ending that is out of the ordinary; empty for any other."""
+    why = stopped(trajectory)
+    lines = [f"stopped: {why}"] if why else []
+    lines += [f"on the way: {what}" for what in degraded(trajectory)]
+    return "\n".join(map(safe, lines))
+
+
+class Told:
+    """What a person is told of one question as it happens: each event, and seconds of each step."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._since = 0.0
+
+    def line(self, event: Event) -> str:
+        """What is told of the next event; empty for what need not be told.
+
+        Args:
+            event: An event of the question; they come in their order.
+        """
+        if self._began is None:
+            self._began = self._since = event.at
+        text = event_text(event)
+        if event.kind is EventKind.EVIDENCE:
+            text += f" ({event.at - self._since:.1f} s)"
+            self._since = event.at
+        elif event.kind is EventKind.END:
+            ended = "answered" if event.stop_reason and event.stop_reason.has_answer else "ended"
+            took = f"{event.at - self._since:.1f} s; {event.at - self._began:.1f} s in all"
+            text = f"{ended} ({took})"
+        return text
 
 
 def event_text(event: Event) -> str:
