@@ -50,6 +50,7 @@ class CitedAnswer:
     """An answer with its sources.
 
     Attributes:
+        answer: The answer alone; empty where there is none, or where it is withheld.
         text: The answer, then each recorded fact on a line of its own that begins with `- `; a
             claim without a source is marked as unsupported.
         marks: The places of the numbers, in the order of the text.
@@ -57,6 +58,7 @@ class CitedAnswer:
         claims: The facts, then the answer; none where it is withheld.
     """
 
+    answer: str
     text: str
     marks: tuple[Mark, ...]
     sources: tuple[Source, ...]
@@ -72,7 +74,7 @@ def cited_answer(trajectory: Trajectory, abstain: float = 0.0) -> CitedAnswer:
             says so and why, and claims nothing.
     """
     if trajectory.answer and (why := confidence(trajectory).withheld(abstain)):
-        return CitedAnswer(f"(withheld: {why})", (), (), ())
+        return CitedAnswer("", f"(withheld: {why})", (), (), ())
     said = claims(trajectory)
     facts = said[:-1] if trajectory.answer else said
     of = {passage.id: passage for passage in trajectory.passages}
@@ -104,4 +106,4 @@ def cited_answer(trajectory: Trajectory, abstain: float = 0.0) -> CitedAnswer:
         add(fact)
     if trajectory.answer and not facts:
         text += "\n(no evidence was recorded)"
-    return CitedAnswer(text, tuple(marks), tuple(sources.values()), said)
+    return CitedAnswer(trajectory.answer, text, tuple(marks), tuple(sources.values()), said)

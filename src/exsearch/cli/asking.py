@@ -15,6 +15,7 @@ from exsearch.cli.failures import Stopped
 from exsearch.cli.options import (
     COUNT,
     PATH,
+    abstain_option,
     asking,
     common,
     index_option,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from exsearch.agent.events import Event
     from exsearch.jobs.answer import Asked
     from exsearch.searcher import Found, Searcher
-
-ABSTAIN = 0.3  # chosen on dev questions by `benchmarks/abstention.py`
 
 ASK_EXAMPLES = """\b
 Examples:
@@ -65,16 +64,7 @@ Examples:
 @click.option(
     "--out", type=PATH, metavar="FILE", help="JSON lines to write, with - for the question."
 )
-@click.option(
-    "--abstain",
-    type=click.FloatRange(0, 1),
-    is_flag=False,
-    flag_value=ABSTAIN,
-    default=0.0,
-    metavar="[T]",
-    help=f"Withhold an answer that rests on less than this, from 0 to 1; {ABSTAIN} where no value "
-    "follows.",
-)
+@abstain_option
 @model_options
 @method_options
 @temperature_option(0.0)

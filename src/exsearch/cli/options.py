@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from exsearch.methods.base import Method
 
 DEFAULT_MODEL = "exsearch-smollm2-135m"
+ABSTAIN = 0.3  # chosen on dev questions by `benchmarks/abstention.py`
 COUNT = click.IntRange(min=1)
 PATH = click.Path(path_type=Path)  # what is wrong with a path is said where it is read
 
@@ -303,6 +304,18 @@ def recipe_overrides(options: dict[str, Any]) -> tuple[str, ...]:
         if options[option] is not None
     ]
     return (*given, *options["overrides"])
+
+
+abstain_option = click.option(
+    "--abstain",
+    type=click.FloatRange(0, 1),
+    is_flag=False,
+    flag_value=ABSTAIN,
+    default=0.0,
+    metavar="[T]",
+    help=f"Withhold an answer that rests on less than this, from 0 to 1; {ABSTAIN} where no value "
+    "follows.",
+)
 
 
 def temperature_option(default: float) -> Callable[[Command], Command]:

@@ -19,6 +19,7 @@ import click
 from exsearch.cli.given import Remembering, given_options
 from exsearch.cli.options import (
     COUNT,
+    abstain_option,
     allow_host_option,
     common,
     index_option,
@@ -57,7 +58,7 @@ Examples:
 
 
 def _bound_options(command: Any) -> Any:
-    """The options that bound what is in hand."""
+    """The options that bound what is in hand and what is told."""
     command = click.option(
         "--deadline",
         type=click.FloatRange(0, 1e6, min_open=True, max_open=True),
@@ -65,6 +66,7 @@ def _bound_options(command: Any) -> Any:
         metavar="SECONDS",
         help="Seconds until a question is given up.",
     )(command)
+    command = abstain_option(command)
     return click.option(
         "--max-questions", type=COUNT, default=256, help="Questions in hand at once."
     )(command)
@@ -149,6 +151,7 @@ def _searcher(options: dict[str, Any]) -> Any:
         guarded(open_retriever(options["index"]), options["retriever_timeout"]),
         method=method_of(options),
         seed=options["seed"],
+        abstain=options["abstain"],
     )
 
 

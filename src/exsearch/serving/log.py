@@ -6,6 +6,7 @@ It belongs to the event loop. It neither asks nor answers.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator
 
@@ -23,6 +24,7 @@ class QuestionLog:
     Args:
         id: A text that names the question in this server and in no other one.
         question: The text of the question.
+        abstain: The least confidence of an answer that is told.
 
     Attributes:
         began: When the question was taken in, in seconds since 1970.
@@ -31,8 +33,9 @@ class QuestionLog:
         error: What kept the question from its end, or failed within it; None where nothing did.
     """
 
-    def __init__(self, id: str, question: str):
+    def __init__(self, id: str, question: str, abstain: float = 0.0):
         self.id, self.question, self.began = id, question, time.time()
+        self.abstain = abstain
         self.events: list[Event] = []
         self.trajectory: Trajectory | None = None
         self.error: ExSearchError | None = None
@@ -51,11 +54,11 @@ class QuestionLog:
             self.trajectory, self.error, self.ended = trajectory, error, True
             self._wake()
 
-    @property
+    @functools.cached_property
     def answer(self) -> CitedAnswer:
         """The answer with its sources; the question has ended and has a trajectory."""
         assert self.trajectory is not None
-        return cited_answer(self.trajectory)
+        return cited_answer(self.trajectory, self.abstain)
 
     async def follow(self, idle: float | None = None) -> AsyncIterator[Event | None]:
         """All events from the first on, as they happen, until the question has ended.

@@ -102,7 +102,7 @@ class Questions:
             most = self._config.max_questions
             raise BusyError(f"more than {most} questions at once; ask again later")
         loop = asyncio.get_running_loop()
-        log = QuestionLog(secrets.token_hex(12), question)
+        log = QuestionLog(secrets.token_hex(12), question, self.searcher.abstain)
 
         def on_event(event: Event) -> None:  # on the runner's thread
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens

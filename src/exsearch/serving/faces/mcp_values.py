@@ -98,7 +98,9 @@ class Numbered(BaseModel):
 class Answered(BaseModel):
     """What `ask` gives."""
 
-    answer: str = Field(description="The short answer; empty where none was reached.")
+    answer: str = Field(
+        description="The short answer; empty where none was reached, or it is withheld."
+    )
     text: str = Field(description="The answer and the facts it rests on, with numbered citations.")
     claims: list[Claimed] = Field(description="The recorded facts, then the answer.")
     sources: list[Numbered]
@@ -155,7 +157,7 @@ def answered_of(log: QuestionLog, url_of: UrlOf) -> Answered:
         for source in cited.sources
     ]
     return Answered(
-        answer=log.trajectory.answer,
+        answer=cited.answer,
         text=cited.text,
         claims=claims,
         sources=sources,
