@@ -331,6 +331,7 @@ async def test_a_server_that_is_to_stop_answers_first_and_then_lets_listeners_go
             anyio.create_task_group() as group,
         ):
             for client in (elder, newer):
+                await client.list_tools()  # or the client does it to check the answer
                 searched = Searched()
                 group.start_soon(ask, client, searched)
                 await searched.wait()

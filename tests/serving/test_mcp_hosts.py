@@ -53,7 +53,8 @@ def test_each_host_gets_a_command_that_starts_from_anywhere(home, given, world):
     into = [word for host in FILES for word in ("--into", host)]
     result = install(*given, "--max-steps", "3", "--no-select", *into)
     assert result.exit_code == 0, result.output
-    index, script = str(world / "index"), str(world / "script.jsonl")
+    index, script = (str(Path(given[n]).absolute()) for n in (1, 5))
+    assert Path(index).resolve() == (world / "index").resolve()
     for host, (file, field) in FILES.items():
         values = read(home / file)
         assert list(values) == [field] and list(values[field]) == ["exsearch"]
