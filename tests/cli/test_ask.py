@@ -122,15 +122,19 @@ def test_a_file_of_other_answers_is_left_alone(ask: Ask, tmp_path: Path):
     assert "did not begin here" in ask("-", "--out", strange, typed=BUILT, code=7).stderr
 
 
-def test_a_question_that_fails_costs_itself_alone(ask: Ask, tmp_path: Path):
-    """The script has a reply for one question only; a prompt without one fails in the engine."""
+def one_reply(folder: Path) -> None:
+    """Write a script with replies for one question only; of any other one the engine fails."""
     rules = {
         f"{BUILT}\nNotes:\nnone": "Search: harbour builder",
         "Copy the fact": "[1] The harbour was built by Ada Fenwick",
         "Notes:\n1.": "Answer: Ada Fenwick",
     }
     lines = [json.dumps({"contains": part, "reply": reply}) for part, reply in rules.items()]
-    (tmp_path / "script.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    (folder / "script.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_a_question_that_fails_costs_itself_alone(ask: Ask, tmp_path: Path):
+    one_reply(tmp_path)
     out = tmp_path / "answers.jsonl"
     typed = f"Will it break?\n{BUILT}\nWill it break?\n"
     said = ask("-", "--out", out, typed=typed).stdout
@@ -145,6 +149,25 @@ def test_a_question_that_fails_costs_itself_alone(ask: Ask, tmp_path: Path):
     assert "no reply" in ask("-", "--out", none, typed="Will it break?\n", code=9).stderr
     assert not none.exists()
     assert "no reply" in ask("-", typed="Will it break?\n", code=9).stderr
+
+
+def test_where_all_fail_from_some_place_on_the_next_call_asks_them_again(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one_reply(tmp_path)
+    monkeypatch.setattr("exsearch.jobs.answer.FAILURES", 2)
+    out = tmp_path / "answers.jsonl"
+    typed = f"{BUILT}\n" + 3 * "Will it break?\n"
+    assert "no reply" in ask("-", "--out", out, "-q", typed=typed, code=9).stderr
+    assert [line["answer"] for line in lines_of(out)] == ["Ada Fenwick"]
+    few = ask("-", "--out", out, "--json", typed=f"{BUILT}\nWill it break?\n").stdout
+    assert json.loads(few)["failed"] == 1
+
+
+def test_a_chat_goes_on_after_a_question_that_fails(ask: Ask, tmp_path: Path):
+    one_reply(tmp_path)
+    result = ask("--chat", typed=f"Will it break?\n{BUILT}\n")
+    assert "exsearch: error: " in result.stderr and "Ada Fenwick [1]" in result.stdout
 
 
 def test_a_chat_without_a_terminal_ends_with_an_empty_line_or_the_input(ask: Ask):
