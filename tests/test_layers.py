@@ -76,9 +76,11 @@ EXTRAS = {
     "exsearch.retrievers.serving.worker",
     "exsearch.serving.app",
     "exsearch.serving.gate",
+    "exsearch.serving.links",
     "exsearch.serving.metrics",
     "exsearch.serving.refusals",
     "exsearch.serving.server",
+    "exsearch.serving.streams",
 }
 OPTIONAL = (
     *("fastapi", "prometheus_client", "uvicorn"),

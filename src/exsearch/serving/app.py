@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +21,7 @@ from exsearch.errors import ExSearchError
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
 from exsearch.serving.gate import Gate
+from exsearch.serving.links import passage_url
 from exsearch.serving.metrics import CONTENT_TYPE, Metrics
 from exsearch.serving.questions import Questions
 from exsearch.serving.refusals import Refusal, refusal_of
@@ -73,17 +73,6 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         gate, config.origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True
     )
     return shared, questions
-
-
-def passage_url(request: Request, id: str) -> str:
-    """The address at which a client of a request finds a passage.
-
-    Args:
-        request: The request that is answered.
-        id: The passage's id.
-    """
-    base = request.app.state.config.public_url or str(request.base_url)
-    return f"{base.rstrip('/')}/passages/{quote(id, safe='')}"
 
 
 def _tell_errors(app: FastAPI) -> None:
