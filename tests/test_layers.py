@@ -75,6 +75,7 @@ EXTRAS = {
     "exsearch.retrievers.serving.metrics",
     "exsearch.retrievers.serving.worker",
     "exsearch.serving.app",
+    "exsearch.serving.faces.page",
     "exsearch.serving.gate",
     "exsearch.serving.links",
     "exsearch.serving.metrics",
