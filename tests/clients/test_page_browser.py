@@ -123,7 +123,7 @@ def test_it_is_used_by_keyboard_alone(chromium, quillmoor, tmp_path):
     with opened(chromium, quillmoor) as page:
         answered(page)
         assert page.locator(".said").inner_text().startswith("Ada Fenwick")
-        assert page.get_by_role("status").inner_text() == "Answer: Ada Fenwick, with 2 sources."
+        assert page.get_by_role("status").text_content() == "Answer: Ada Fenwick, with 2 sources."
         assert page.locator(".steps .query").all_inner_texts()[0] == "Quillmoor harbour builder"
 
         tab_to(page, "1")
@@ -187,6 +187,18 @@ def test_a_question_without_an_answer_says_so(chromium, quillmoor):
         page.keyboard.press("Enter")
         page.get_by_text("No answer was reached.").first.wait_for()
         assert "no_action" in page.locator(".answer").inner_text()
+
+
+def test_a_question_can_be_stopped(chromium, quillmoor):
+    with opened(chromium, quillmoor) as page:
+        page.route("**/ask", lambda route: None)  # never gets an answer
+        page.keyboard.type(QUESTION)
+        page.keyboard.press("Enter")
+        tab_to(page, "Stop")
+        page.keyboard.press("Enter")
+        page.locator("main").get_by_text("Stopped.").last.wait_for()
+        assert page.locator("#question").input_value() == QUESTION
+        assert page.get_by_role("button", name="Ask").count() == 1
 
 
 def test_a_file_that_is_no_trace_is_refused(chromium, quillmoor, tmp_path):

@@ -32,6 +32,8 @@ async function ask(question) {
   const passed = () => (performance.now() - began) / 1000;
   running = new AbortController();
   at("send").textContent = "Stop";
+  at("ask").className = "running";
+  at("question").value = "";
   history.replaceState(null, "", "#");
   document.title = `${question} · exsearch`;
   say("Thinking …");
@@ -59,10 +61,12 @@ async function ask(question) {
     const stopped = error.name === "AbortError";
     const said = stopped ? "Stopped." : error.message;
     say(said);
+    at("question").value ||= question;
     shown.element.replaceChildren(shown.heading, make("p", { className: stopped ? "hint" : "failed" }, said));
   } finally {
     running = null;
     at("send").textContent = "Ask";
+    at("ask").className = "";
   }
   await refresh();
 }
@@ -130,9 +134,10 @@ const show = (...parts) => view.replaceChildren(...parts);
 
 async function refresh() {
   const reply = await fetch("/traces");
-  if (!reply.ok) return say(await problem(reply));
-  ({ traces: rows } = await reply.json());
+  const told = reply.ok ? await reply.json() : { traces: [] };
+  rows = told.traces;
   list();
+  if (!reply.ok) at("count").textContent = await problem(reply);
 }
 
 function list() {
@@ -211,7 +216,7 @@ function welcome() {
 function tools(trace, linked) {
   const save = make("button", { type: "button", onclick: () => download(trace) }, "Save as a file");
   const parts = [save];
-  if (linked && trace.stop_reason) parts.push(make("a", { className: "button", href: `#trace=${encodeURIComponent(trace.id)}` }, "Link to this"));
+  if (linked && trace.stop_reason) parts.push(make("a", { className: "button", href: `#trace=${encodeURIComponent(trace.id)}` }, "Link to this question"));
   return make("p", { className: "tools" }, parts);
 }
 

@@ -172,13 +172,13 @@ export class TraceView {
     const name = trace.answer ? "Answer" : "End";
     const item = make("li", { className: "last" }, make("p", { className: "query" }, name), track);
     this.steps.append(item);
-    this.last = { item, track, times: { began: from, searched: trace.seconds } };
+    this.last = { item, track, times: { began: from, searched: trace.events.at(-1).at } };
   }
 
   /** Place the bars on the axis; `now` is the time so far of a question under way. */
   layout(now = 0) {
     const rows = [...this.drawn, this.last].filter((row) => row?.times);
-    const length = Math.max(now, this.trace.seconds ?? 0, ...rows.flatMap(({ times }) => Object.values(times)));
+    const length = Math.max(now, ...rows.flatMap(({ times }) => Object.values(times)));
     this.axis.hidden = !rows.length || !length;
     this.steps.classList.toggle("timed", !this.axis.hidden);
     if (this.axis.hidden) return;
@@ -189,7 +189,7 @@ export class TraceView {
         const end = times[to] ?? (this.trace.ended || times.done !== undefined ? null : Math.max(now, times[from]));
         if (end === null) return null;
         const bar = make("span", { className: kind });
-        bar.style.left = percent(times[from]);
+        bar.style.left = `min(${percent(times[from])}, calc(100% - 3px))`;
         bar.style.width = percent(end - times[from]);
         return bar;
       });
