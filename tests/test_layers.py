@@ -76,6 +76,7 @@ EXTRAS = {
     "exsearch.retrievers.serving.worker",
     "exsearch.serving.app",
     "exsearch.serving.faces.page",
+    "exsearch.serving.faces.ui_stream",
     "exsearch.serving.gate",
     "exsearch.serving.links",
     "exsearch.serving.metrics",

@@ -32,8 +32,8 @@ PASSAGES = (
     Passage(
         "quillmoor-3",
         "Quillmoor harbour",
-        "Quillmoor lies on the western coast. The harbour was built by Ada Fenwick between 1868 "
-        "and 1871, of granite that came by ship. 𝔘ntil the railway came, it was the only way in.",
+        "Quillmoor 🚂 lies on the western coast. The harbour was built by Ada Fenwick between 1868 "
+        "and 1871, of granite that came by ship. Until the railway came, it was the only way in.",
     ),
     Passage(
         "fenwick-1",
@@ -206,7 +206,7 @@ def test_a_file_that_is_no_trace_is_refused(chromium, quillmoor, tmp_path):
         for text in ("{}", "[", '{"form": 1}', '{"form": 1, "steps": 3}'):
             (tmp_path / "wrong.json").write_text(text, encoding="utf-8")
             page.locator("#file").set_input_files(tmp_path / "wrong.json")
-            page.get_by_text("can’t be shown").wait_for()
+            page.get_by_text("be shown: ").wait_for()
             page.reload(wait_until="networkidle")
 
 
@@ -227,7 +227,7 @@ def test_axe_finds_nothing_in_any_state(chromium, quillmoor, theme, width):
         page.reload(wait_until="networkidle")
         found["reopened"] = violations(page)
         shoot(page, f"reopened-{theme}-{width}")
-        assert found == dict.fromkeys(found, [])
+        assert found == {state: [] for state in found}
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, "it has to be scrolled sideways"
 

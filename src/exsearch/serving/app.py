@@ -20,7 +20,7 @@ import exsearch
 from exsearch.errors import ExSearchError
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
-from exsearch.serving.faces import page
+from exsearch.serving.faces import page, ui_stream
 from exsearch.serving.gate import Gate
 from exsearch.serving.links import passage_url
 from exsearch.serving.metrics import CONTENT_TYPE, Metrics
@@ -67,7 +67,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         url = passage_url(request, found.id)
         return {"id": found.id, "title": found.title, "text": found.text, "url": url}
 
-    for router in (page.files_router, page.router):
+    for router in (page.files_router, page.router, ui_stream.router):
         app.include_router(router)
     gate = Gate(app, app.router, config, metrics)
     if not config.origins:

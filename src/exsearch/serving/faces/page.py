@@ -1,4 +1,4 @@
-"""The page at `/`: to ask, to watch the steps arrive, to read the answer and check what it rests on.
+"""The page at `/`: ask, watch the steps arrive, read the answer and check what it rests on.
 
 Its files are plain and ask no other host for anything; its data are traces (`traces`).
 """
@@ -49,7 +49,7 @@ files_router = APIRouter(include_in_schema=False)
 router = APIRouter()
 
 
-def _file(request: Request) -> Response:
+async def _file(request: Request) -> Response:
     """One of the page's files."""
     path = request.scope["route"].path
     content = _FILES[path]
