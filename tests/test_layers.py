@@ -81,6 +81,7 @@ EXTRAS = {
     "exsearch.serving.links",
     "exsearch.serving.metrics",
     "exsearch.serving.refusals",
+    "exsearch.serving.saved",
     "exsearch.serving.server",
     "exsearch.serving.streams",
 }

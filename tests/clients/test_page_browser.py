@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from answer_server import AnswerServer, answer_server
+from saved_page import show_page, write_saved
 
 from exsearch.records import Passage
 from exsearch.retrievers.bm25 import Bm25Retriever
@@ -75,7 +76,7 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(chromium: Any, server: AnswerServer, path: str = "/", **settings: Any) -> Iterator[Any]:
+def opened(chromium: Any, address: str, path: str = "/", **settings: Any) -> Iterator[Any]:
     """A page in a window of its own, which says nothing wrong and asks nobody else."""
     context = chromium.new_context(**settings)
     page = context.new_page()
@@ -84,11 +85,11 @@ def opened(chromium: Any, server: AnswerServer, path: str = "/", **settings: Any
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{server.address}{path}", wait_until="networkidle")
+    page.goto(f"{address}{path}", wait_until="networkidle")
     yield page
     context.close()
     assert said == []
-    assert asked and all(url.startswith((server.address, "blob:")) for url in asked), asked
+    assert asked and all(url.startswith((address, "blob:")) for url in asked), asked
 
 
 def focused(page: Any) -> str:
@@ -120,7 +121,7 @@ def shoot(page: Any, name: str) -> None:
 
 
 def test_it_is_used_by_keyboard_alone(chromium, quillmoor, tmp_path):
-    with opened(chromium, quillmoor) as page:
+    with opened(chromium, quillmoor.address) as page:
         answered(page)
         assert page.locator(".said").inner_text().startswith("Ada Fenwick")
         assert page.get_by_role("status").text_content() == "Answer: Ada Fenwick, with 2 sources."
@@ -163,7 +164,7 @@ def test_it_is_used_by_keyboard_alone(chromium, quillmoor, tmp_path):
 
 
 def test_what_is_doubtful_is_said_in_words(chromium, quillmoor):
-    with opened(chromium, quillmoor) as page:
+    with opened(chromium, quillmoor.address) as page:
         answered(page)
         assert page.locator(".facts li").all_inner_texts() == [
             "The harbour was built by Ada Fenwick 1",
@@ -173,7 +174,7 @@ def test_what_is_doubtful_is_said_in_words(chromium, quillmoor):
 
 
 def test_markup_in_a_passage_stays_text(chromium, quillmoor):
-    with opened(chromium, quillmoor) as page:
+    with opened(chromium, quillmoor.address) as page:
         answered(page)
         page.get_by_role("button", name="Wexcombe <i>parish</i>").first.click()
         assert MARKUP in page.locator(".text").inner_text()
@@ -182,7 +183,7 @@ def test_markup_in_a_passage_stays_text(chromium, quillmoor):
 
 
 def test_a_question_without_an_answer_says_so(chromium, quillmoor):
-    with opened(chromium, quillmoor) as page:
+    with opened(chromium, quillmoor.address) as page:
         page.keyboard.type("Mumble, please")
         page.keyboard.press("Enter")
         page.get_by_text("No answer was reached.").first.wait_for()
@@ -190,7 +191,7 @@ def test_a_question_without_an_answer_says_so(chromium, quillmoor):
 
 
 def test_a_question_can_be_stopped(chromium, quillmoor):
-    with opened(chromium, quillmoor) as page:
+    with opened(chromium, quillmoor.address) as page:
         page.route("**/ask", lambda route: None)  # never gets an answer
         page.keyboard.type(QUESTION)
         page.keyboard.press("Enter")
@@ -202,7 +203,7 @@ def test_a_question_can_be_stopped(chromium, quillmoor):
 
 
 def test_a_file_that_is_no_trace_is_refused(chromium, quillmoor, tmp_path):
-    with opened(chromium, quillmoor) as page:
+    with opened(chromium, quillmoor.address) as page:
         for text in ("{}", "[", '{"form": 1}', '{"form": 1, "steps": 3}'):
             (tmp_path / "wrong.json").write_text(text, encoding="utf-8")
             page.locator("#file").set_input_files(tmp_path / "wrong.json")
@@ -210,11 +211,36 @@ def test_a_file_that_is_no_trace_is_refused(chromium, quillmoor, tmp_path):
             page.reload(wait_until="networkidle")
 
 
+def test_saved_trajectories_are_filtered_and_compared(chromium, tmp_path):
+    first, second = write_saved(tmp_path)
+    with (
+        show_page(first, "--against", second) as address,
+        opened(chromium, address, bypass_csp=True, viewport={"width": 1280, "height": 800}) as page,
+    ):
+        names = page.locator("#list .name")
+        assert page.locator("#ask").is_hidden() and names.count() == 2
+        for outcome, left in (("right", 1), ("none", 0), ("differ", 1), ("", 2)):
+            page.locator("#outcome").select_option(outcome)
+            assert names.count() == left
+        page.locator("#filter").fill("q/1")
+        assert names.count() == 1
+        names.click()
+        answers = page.locator(".beside .said")
+        answers.nth(1).wait_for()
+        assert [text.split()[0] for text in answers.all_inner_texts()] == ["Ada", "Bert"]
+        assert violations(page) == []
+        shoot(page, "compared")
+        page.locator(".beside .cite").first.click()
+        assert page.locator("dialog[open] mark").inner_text() == "Ada Fenwick"
+
+
 @pytest.mark.parametrize("width", [320, 1280])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_in_any_state(chromium, quillmoor, theme, width):
     size = {"width": width, "height": 800}
-    with opened(chromium, quillmoor, color_scheme=theme, viewport=size, bypass_csp=True) as page:
+    with opened(
+        chromium, quillmoor.address, color_scheme=theme, viewport=size, bypass_csp=True
+    ) as page:
         found = {"empty": violations(page)}
         shoot(page, f"empty-{theme}-{width}")
         answered(page)

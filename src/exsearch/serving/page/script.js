@@ -3,6 +3,7 @@
 import { TraceView, link, make, marked, seconds } from "./trace.js";
 
 const FORM = 1;
+const LISTED = 500; // more in a list help nobody
 const at = (id) => document.getElementById(id);
 const view = at("view");
 let rows = [];
@@ -147,10 +148,10 @@ function list() {
     (!outcome || (outcome === "differ" ? row.outcome !== row.other?.outcome : row.outcome === outcome));
   const found = rows.filter(fits);
   const current = location.hash;
-  at("filters").hidden = rows.length < 6;
-  at("count").textContent = rows.length ? `${found.length} of ${rows.length}` : "None yet.";
-  at("count").hidden = rows.length > 0 && rows.length < 6;
-  at("list").replaceChildren(...found.map((row) => {
+  at("filters").hidden = rows.length < 6 && !columns.length;
+  at("count").textContent = rows.length ? `${found.length} of ${rows.length}${found.length > LISTED ? `; the first ${LISTED}:` : ""}` : "None yet.";
+  at("count").hidden = rows.length > 0 && at("filters").hidden;
+  at("list").replaceChildren(...found.slice(0, LISTED).map((row) => {
     const href = `#trace=${encodeURIComponent(row.id)}`;
     return make("li", {}, make("a", { href, "aria-current": href === current && "page" },
       make("span", { className: "name" }, row.question),
