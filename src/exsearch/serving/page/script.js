@@ -103,7 +103,7 @@ function finish(shown, trace) {
   shown.element.append(tools(trace, true));
   const sources = trace.sources.length === 1 ? "1 source" : `${trace.sources.length} sources`;
   say(trace.error ? `It failed: ${trace.error}` : trace.answer ? `Answer: ${trace.answer}, with ${sources}.` : "No answer was reached.");
-  if (trace.stop_reason) history.replaceState(null, "", `#trace=${encodeURIComponent(trace.id)}`);
+  if (trace.stop_reason && shown.element.isConnected) history.replaceState(null, "", `#trace=${encodeURIComponent(trace.id)}`);
 }
 
 /** The events of a stream, one value of JSON each. */
@@ -168,8 +168,8 @@ function verdict(row, name) {
 at("filter").addEventListener("input", list);
 at("outcome").addEventListener("change", list);
 
-/** Show the trace that the address names, or the beginning. */
-async function follow() {
+/** Show the trace that the address names, or the beginning; one under way is looked at again. */
+async function follow(again = false) {
   const id = new URLSearchParams(location.hash.slice(1)).get("trace");
   list();
   if (id === null) return welcome();
@@ -180,18 +180,18 @@ async function follow() {
   }
   const trace = await reply.json();
   if (trace.other) return sideBySide(trace, trace.other);
-  open(trace, true);
-  if (!trace.ended) setTimeout(() => location.hash === `#trace=${encodeURIComponent(id)}` && follow(), 1000);
+  open(trace, true, again);
+  if (!trace.ended) setTimeout(() => location.hash === `#trace=${encodeURIComponent(id)}` && follow(true), 1000);
 }
 
-function open(trace, linked) {
+function open(trace, linked, again = false) {
   const shown = new TraceView(openPassage);
   shown.update(trace);
   shown.element.append(tools(trace, linked));
   show(shown.element);
   document.title = `${trace.question} · exsearch`;
   say("");
-  shown.heading.focus();
+  if (!again) shown.heading.focus();
 }
 
 function sideBySide(...traces) {
@@ -272,7 +272,7 @@ columns = about.columns;
 at("about").textContent = about.name;
 at("ask").hidden = !about.asks;
 at("outcome").querySelector("[value=differ]").hidden = columns.length < 2;
-addEventListener("hashchange", follow);
+addEventListener("hashchange", () => follow());
 await refresh();
 await follow();
 if (about.asks && location.hash.length < 2) at("question").focus();
