@@ -155,14 +155,14 @@ function list() {
     const href = `#trace=${encodeURIComponent(row.id)}`;
     return make("li", {}, make("a", { href, "aria-current": href === current && "page" },
       make("span", { className: "name" }, row.question),
-      columns.length ? [verdict(row, columns[0]), row.other && verdict(row.other, columns[1])] : make("span", { className: "hint" }, row.error ? "failed" : row.answer || "no answer"),
+      columns.length ? [verdict(row, 1), row.other && verdict(row.other, 2)] : make("span", { className: "hint" }, row.error ? "failed" : row.answer || "no answer"),
     ));
   }));
 }
 
-function verdict(row, name) {
+function verdict(row, number) {
   const sign = { right: "✓ right", wrong: "✗ wrong", none: "– no answer" }[row.outcome] ?? "";
-  return make("span", { className: "hint" }, columns.length > 1 && `${name}: `, sign && make("span", { className: `tag ${row.outcome}` }, sign), ` ${row.answer}`);
+  return make("span", { className: "hint" }, columns.length > 1 && `${number}: `, sign && make("span", { className: `tag ${row.outcome}` }, sign), ` ${row.answer}`);
 }
 
 at("filter").addEventListener("input", list);
@@ -198,7 +198,7 @@ function sideBySide(...traces) {
   const parts = traces.map((trace, place) => {
     const shown = new TraceView(openPassage, { compact: true });
     shown.update(trace);
-    return make("section", { "aria-label": columns[place] }, make("p", { className: "kind" }, columns[place]), shown.element);
+    return make("section", { "aria-label": columns[place] }, make("p", { className: "kind" }, `${place + 1}: ${columns[place]}`), shown.element);
   });
   show(make("div", { className: "beside" }, parts));
   document.title = `${traces[0].question} · exsearch`;
