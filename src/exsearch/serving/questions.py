@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -121,6 +122,14 @@ class Questions:
     def find(self, id: str) -> QuestionLog | None:
         """The log of a question in hand or remembered; None where there is none."""
         return self._open[id][0] if id in self._open else self._kept.get(id)
+
+    def remembered(self, most: int) -> list[QuestionLog]:
+        """The logs of questions that ended, the newest first.
+
+        Args:
+            most: The most logs.
+        """
+        return list(itertools.islice(reversed(self._kept.values()), most))
 
     def forget(self, id: str) -> bool:
         """Forget a question, and give it up where it is in hand; false where there is none."""

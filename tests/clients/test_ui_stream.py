@@ -1,0 +1,56 @@
+"""The AI SDK's own transport and reader (the npm package `ai`) take the stream unmodified."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answer_server import ANSWER, FACT, QUESTION, AnswerServer, answer_server
+
+pytestmark = pytest.mark.clients
+
+NODE = os.environ.get("EXSEARCH_NODE", "node")
+SCRIPT = Path(__file__).with_name("ui_stream.mjs")
+
+
+def read(server: AnswerServer, question: str) -> dict[str, Any]:
+    command = [NODE, str(SCRIPT), server.address, question]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_an_answer_is_read(server):
+    told = read(server, QUESTION)
+    assert told["errors"] == [] and told["resumed"] is None
+    message = told["message"]
+    assert [part["type"] for part in message["parts"]] == [
+        *("step-start", "tool-search", "reasoning"),
+        *("step-start", "source-url", "text"),
+    ]
+    search, record, source, text = (message["parts"][n] for n in (1, 2, 4, 5))
+    assert search["state"] == "output-available" and search["output"]["results"]
+    assert record["text"] == FACT and record["state"] == "done"
+    assert text["text"].startswith(ANSWER) and text["state"] == "done"
+    for cited in text["citations"]:
+        assert text["text"][cited["startIndex"] : cited["endIndex"]] == "[1]"
+        assert cited["source"]["url"] == source["url"]
+    assert message["metadata"]["stopReason"] == "answered"
+
+
+def test_no_answer_is_read(server):
+    told = read(server, "Mumble")
+    assert told["errors"] == []
+    assert told["message"]["parts"][-1]["text"] == "(no answer: no_action)"
+
+
+def test_a_failure_is_read(world: Path):
+    options = ("--index", "http://127.0.0.1:9", "--retriever-timeout", "1")
+    with answer_server(world, *options) as running:
+        told = read(running, QUESTION)
+    assert len(told["errors"]) == 1
+    assert told["message"]["parts"][1]["state"] == "output-error"
