@@ -6,6 +6,7 @@ cause `metric` is what words alone can tell.
 
 from __future__ import annotations
 
+from calendar import month_name
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -15,7 +16,9 @@ from exsearch.diagnosis.reach import Case, Reach
 from exsearch.evaluation.metrics import normalize
 from exsearch.records import Question, StopReason, Trajectory
 
-NEAR = 2 / 3  # the least share of words that an answer and an accepted one have in common
+NEAR = 2 / 3  # the least share of the words of an accepted answer that stand for it
+_CLOSED = {"yes", "no"}
+_MONTHS = {name.lower() for name in month_name if name}
 
 
 class Cause(StrEnum):
@@ -99,29 +102,36 @@ def _never_searched(trajectory: Trajectory, fates: tuple[Fate, ...]) -> bool:
 def nearly_right(answer: str, question: Question) -> bool:
     """Whether a wrong answer is right by its words.
 
-    It has an accepted answer in it, unless that stands in the question as well; or it is a part of
-    one or has one as a part, in any order, with two thirds of the words in common, after stemming.
+    An accepted answer is more than half of it, or all of it but a date around a year; or it is two
+    thirds of an accepted answer, in any order, with every number of it. One of yes or no begins
+    with the right word and does not say the other.
     """
-    given, analyse = set(analyser().words(answer)), analyser().words
-    if not given:
-        return False
-    asked = f" {normalize(question.question)} "
-    golds = [gold for gold in question.distinct_answers if normalize(gold)]
-    closed = {normalize(gold) for gold in golds} & {"yes", "no"}
+    given = normalize(answer).split()
+    golds = [gold for each in question.distinct_answers if (gold := normalize(each).split())]
+    closed = {word for gold in golds for word in gold if word in _CLOSED and len(gold) == 1}
     if closed:
-        words = normalize(answer).split()
-        return words[:1] == list(closed)[:1] and not {"yes", "no"} - closed & set(words)
-    if any(f" {normalize(gold)} " not in asked and _within(gold, answer) for gold in golds):
+        return bool(given) and given[0] in closed and not (_CLOSED - closed) & set(given)
+    asked = normalize(question.question).split()
+    if any(_within(gold, given) and not _run(gold, asked) for gold in golds):
         return True
-    for gold in golds:
-        own = set(analyse(gold))
-        if own and (own <= given or given <= own) and len(own & given) >= NEAR * len(own | given):
-            return True
-    return False
+    words = set(analyser().words(answer))
+    return any(_part_of(words, set(analyser().words(g))) for g in question.distinct_answers)
 
 
-def _within(gold: str, answer: str) -> bool:
-    return f" {normalize(gold)} " in f" {normalize(answer)} "
+def _within(gold: list[str], given: list[str]) -> bool:
+    if not _run(gold, given):
+        return False
+    dated = all(word.isdigit() or word in _MONTHS for word in given)
+    return dated or len(gold) > len(given) / 2
+
+
+def _run(wanted: list[str], words: list[str]) -> bool:
+    return f" {' '.join(wanted)} " in f" {' '.join(words)} "
+
+
+def _part_of(given: set[str], gold: set[str]) -> bool:
+    numbers = {word for word in gold if any(letter.isdigit() for letter in word)}
+    return bool(given) and numbers <= given <= gold and len(given) >= NEAR * len(gold)
 
 
 def budget(case: Case) -> Iterator[tuple[str, float]]:
