@@ -131,3 +131,115 @@ def ended(
         calls.append(Call(CallKind.RECORD, (1, 2, 3, 4), (5,), (-0.25,), (-0.25,)))
         calls.append(Call(CallKind.THINK, (1, 2, 3), (4, 5), (-1.0, -0.5), (-1.0, -0.5)))
     return Trajectory(tale.question, tuple(steps), tuple(calls), answer, reason)
+
+
+# Searchers that err in one known way.
+
+
+def early_stop(world: World, tale: Tale) -> Trajectory:
+    return ended(tale, [world.first(tale)], tale.town)
+
+
+def searches_on(world: World, tale: Tale) -> Trajectory:
+    more = world.step(tale, f"history of {tale.river}", None, None)
+    return ended(tale, [*world.good(tale).steps, more], tale.river)
+
+
+def invents(world: World, tale: Tale) -> Trajectory:
+    made_up = f"{world.name()} {world.name()}"
+    return ended(tale, [world.first(tale, made_up), world.second(tale)], tale.river)
+
+
+def misattributes(world: World, tale: Tale) -> Trajectory:
+    step = world.first(tale)
+    assert step.evidence
+    other = next(p.id for p in step.passages if p != tale.person)
+    wrong = dataclasses.replace(step.evidence, passage_ids=(other,))
+    step = dataclasses.replace(step, evidence=wrong)
+    return ended(tale, [step, world.second(tale)], tale.river)
+
+
+def records_wrong(world: World, tale: Tale) -> Trajectory:
+    """The trade for the town; the next query and the answer take it up."""
+    steps = [world.first(tale, tale.trade), world.second(tale, tale.trade, town=tale.trade)]
+    return ended(tale, steps, tale.trade)
+
+
+def records_nothing(world: World, tale: Tale) -> Trajectory:
+    return ended(tale, [world.first(tale, None), world.second(tale)], tale.river)
+
+
+def recovers(world: World, tale: Tale) -> Trajectory:
+    steps = [world.first(tale, tale.trade), world.first(tale), world.second(tale)]
+    return ended(tale, steps, tale.river)
+
+
+def does_not_recover(world: World, tale: Tale) -> Trajectory:
+    steps = [world.first(tale, tale.trade), world.first(tale, tale.trade)]
+    return ended(tale, steps, tale.trade)
+
+
+def finds_nothing(world: World, tale: Tale) -> Trajectory:
+    astray = world.step(tale, f"fame of {tale.person.title}", None, None)
+    return ended(tale, [world.first(tale), astray, world.second(tale)], tale.river)
+
+
+def repeats(world: World, tale: Tale) -> Trajectory:
+    first = world.first(tale)
+    again = dataclasses.replace(first, query=f"the {first.query.lower()}")
+    return ended(tale, [first, again, world.second(tale)], tale.river)
+
+
+def wanders_off(world: World, tale: Tale) -> Trajectory:
+    off = dataclasses.replace(world.second(tale), query=f"{world.name()} {world.name()} song")
+    return ended(tale, [world.first(tale), off], tale.river)
+
+
+def good(world: World, tale: Tale) -> Trajectory:
+    return world.good(tale)
+
+
+def asks_badly(world: World, tale: Tale) -> Trajectory:
+    astray = world.step(tale, f"fame of {tale.town}", None, world.name())
+    return ended(tale, [world.first(tale), astray], world.name())
+
+
+def hides(step: Step, words: str) -> Step:
+    """A step whose prompt did not show some words."""
+    spans = tuple(
+        ((0, p.text.find(words)),) if words in p.text else ((0, 5),) for p in step.passages
+    )
+    return dataclasses.replace(step, spans=spans)
+
+
+def is_not_shown(world: World, tale: Tale) -> Trajectory:
+    hidden = hides(world.second(tale, None), tale.river)
+    return ended(tale, [world.first(tale), hidden], world.name())
+
+
+def does_not_record(world: World, tale: Tale) -> Trajectory:
+    kept = world.draw.choice((None, world.name()))
+    return ended(tale, [world.first(tale), world.second(tale, kept)], world.name())
+
+
+def records_a_bridge_wrong(world: World, tale: Tale) -> Trajectory:
+    """So that the second search finds nothing: the record broke first, not the query."""
+    astray = world.step(tale, f"{tale.trade} river", None, world.name())
+    return ended(tale, [world.first(tale, tale.trade), astray], world.name())
+
+
+def misreads(world: World, tale: Tale) -> Trajectory:
+    return dataclasses.replace(world.good(tale), answer=world.draw.choice((tale.town, *TRADES)))
+
+
+def never_answers(world: World, tale: Tale) -> Trajectory:
+    reason = world.draw.choice((StopReason.MALFORMED, StopReason.MAX_TOKENS))
+    return dataclasses.replace(world.good(tale), answer="", stop_reason=reason)
+
+
+def says_it_otherwise(world: World, tale: Tale) -> Trajectory:
+    """With a word more, one less, or in another order."""
+    question = dataclasses.replace(tale.question, answers=(f"River {tale.river} East",))
+    said = (f"the River {tale.river} East shore", f"{tale.river} River", f"East River {tale.river}")
+    answer = world.draw.choice(said)
+    return dataclasses.replace(world.good(tale), answer=answer, question=question)

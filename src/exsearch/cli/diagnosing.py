@@ -1,6 +1,6 @@
 """The command that says why answers are wrong: `diagnose`.
 
-It reads options and prints; the work is done in `diagnosis`.
+It reads options and prints; the work is done in `jobs` and `diagnosis`.
 """
 
 from __future__ import annotations
@@ -48,11 +48,9 @@ def diagnose(
 
     Rates come with 95 % intervals and trajectories to look at; docs/diagnosis.md defines them.
     """
-    from exsearch.diagnosis.diagnose import diagnose as run
-    from exsearch.retrievers import open_retriever
-    from exsearch.retrievers.guarded import guarded
+    from exsearch.jobs.diagnose import diagnose as run
+    from exsearch.jobs.retrieve import Place
     from exsearch.show.diagnosis import diagnosis_text
 
-    retriever = guarded(open_retriever(index), retriever_timeout) if index else None
-    found = run(places, retriever, bars=bars)
+    found = run(places, Place(index, retriever_timeout) if index else None, bars=bars)
     tell(as_json, found, diagnosis_text(found))

@@ -32,7 +32,7 @@ class Alarm:
 # Of each figure that is watched: where it is found, which way is bad (-1 a fall), the least change
 # as a share of what it was, and what to try.
 _Figure = Callable[[Mapping[str, Any]], Any]
-_WATCHED: tuple[tuple[str, _Figure, int, float, str], ...] = (
+WATCHED: tuple[tuple[str, _Figure, int, float, str], ...] = (
     ("queries repeat", lambda s: (s["sampled"] or {}).get("distinct_queries"), -1, 0.1,
      "raise e_step.temperature, or fewer epochs a round"),
     ("entropy falls", lambda s: (s["sampled"] or {}).get("surprise"), -1, 0.5,
@@ -59,7 +59,7 @@ def alarms(stages: Sequence[Mapping[str, Any]]) -> list[Alarm]:
         stages: What `rounds` gives.
     """
     found: list[Alarm] = []
-    for name, figure, way, least, remedy in _WATCHED:
+    for name, figure, way, least, remedy in WATCHED:
         known = [(s["stage"], f) for s in stages if (f := figure(s))]
         if len(known) > 1 and (says := _change(known[0][1], known[-1][1], way, least)):
             found.append(Alarm(name, known[-1][0], says, remedy))
