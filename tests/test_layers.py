@@ -38,8 +38,9 @@ LAYERS = {
     "agent": 4,
     "evaluation": 5,
     "training": 6,
+    "diagnosis": 7,
 }
-ENTRY = 7
+ENTRY = 8
 # Only these may need torch to be imported; the core installs without it.
 TORCH = {
     "exsearch.engines.local.batching",

@@ -37,6 +37,7 @@ COMMANDS = [
     "experiment",
     "data",
     "show",
+    "diagnose",
     "serve-retriever",
     "quickstart",
     "doctor",

@@ -11,6 +11,7 @@ import click
 import exsearch
 from exsearch.cli.asking import ask, rollout
 from exsearch.cli.combining import combine, train_reranker
+from exsearch.cli.diagnosing import diagnose
 from exsearch.cli.failures import Commands
 from exsearch.cli.files import data, index, show
 from exsearch.cli.machine import doctor, quickstart
@@ -56,6 +57,7 @@ for command in (
     experiment,
     data,
     show,
+    diagnose,
     serve,
     mcp,
     serve_retriever,

@@ -218,7 +218,7 @@ def searched_steps(
     if not method.think and len(plan) > 1:
         return "more hops than the one search without thoughts"
     for hop in plan:
-        query = _fill(hop.question, short)
+        query = filled(hop.question, short)
         if not query:  # a search server may refuse it, and would end the work
             return "does not read back"
         short.append(hop.answer_short or hop.answer)
@@ -246,8 +246,13 @@ def searched_steps(
     return steps
 
 
-def _fill(question: str, short_answers: Sequence[str]) -> str:
-    """A hop's question with `#n` replaced, and MuSiQue's `subject >> relation` as plain words."""
+def filled(question: str, short_answers: Sequence[str]) -> str:
+    """A hop's question with `#n` replaced, and MuSiQue's `subject >> relation` as plain words.
+
+    Args:
+        question: The sub-question.
+        short_answers: The answers of the hops before it, in their order.
+    """
 
     def answer(match: re.Match[str]) -> str:
         n = int(match[1])
