@@ -50,7 +50,8 @@ change the docstring, not the page. What files hold is in [file-formats.md](file
 engines and retrievers take beside it in [engines.md](engines.md) and [retrieval.md](retrieval.md).
 """
 PYTHON = "Names of `exsearch`, loaded on first use: `import exsearch` needs no torch."
-ERRORS = "All are an `ExSearchError`."
+ERRORS = """All are an `ExSearchError`; what messages mean is in
+[troubleshooting.md](troubleshooting.md)."""
 SETTINGS = """A recipe is TOML, and a section is a table of it. A key that is left out has its
 default; *none* is no value, which only leaving the key out gives. `--set KEY=VALUE` replaces a key
 for one run, such as `--set m_step.learning_rate=1e-5`."""
