@@ -21,7 +21,7 @@ pinned = $(shell grep '^$(1)==' constraints.txt)
 .DEFAULT_GOAL := help
 CODE_LINES := 20000     # src may not grow beyond this
 
-.PHONY: help quickstart install test test-slow test-vllm test-clients check count format bench bench-full bench-trl-env clean
+.PHONY: help quickstart install test test-slow test-vllm test-clients check count format reference bench bench-full bench-trl-env clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -56,6 +56,9 @@ count: $(VENV)/.dev ## count the lines of code in src (no blanks, comments, docs
 format: $(VENV)/.dev ## format the code and sort its imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: $(VENV)/.dev ## write docs/reference.md anew, from docstrings, settings and commands
+	$(BIN)/python -m tools.reference
 
 bench: $(VENV)/.bench ## measure speed against plain transformers and TRL, small (a quarter of an hour)
 	$(BIN)/python -m benchmarks.all $(BENCH_ARGS)

@@ -25,7 +25,8 @@ from exsearch.retrievers import build_index
 from exsearch.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+AT_THE_ROOT = ("README.md", "CONTRIBUTING.md", "AGENTS.md", "SECURITY.md")
+DOCUMENTS = [*(ROOT / name for name in AT_THE_ROOT), *sorted((ROOT / "docs").glob("*.md"))]
 OWN_TEST = {"file-formats.md"}  # its blocks are read by test_file_formats.py
 LANGUAGES = {"python", "toml", "json", "jsonl", "csv"}  # the tests below take up every block
 NOT_RUN = 0  # blocks that are marked as not run

@@ -40,7 +40,7 @@ def trace_of_log(log: QuestionLog, address_of: AddressOf) -> dict[str, Any]:
         "steps": _steps(steps, _times(log), trajectory, address_of),
         "events": [_event(event, log, address_of) for event in log.events],
         "error": str(log.error) if log.error else None,
-        **_outcome(trajectory, address_of),
+        **_outcome(trajectory, address_of, log.abstain),
     }
     return finite(values)
 
@@ -68,17 +68,18 @@ def trace_of_trajectory(trace: Trace, address_of: AddressOf = lambda _: None) ->
     return finite(values)
 
 
-def row_of(id: str, trajectory: Trajectory) -> dict[str, Any]:
+def row_of(id: str, trajectory: Trajectory, abstain: float = 0.0) -> dict[str, Any]:
     """What a list of traces tells of one of them.
 
     Args:
         id: The trace's id.
         trajectory: The trajectory that it is of.
+        abstain: The least confidence of an answer that is told.
     """
     return {
         "id": id,
         "question": trajectory.question.question,
-        "answer": trajectory.answer,
+        "answer": cited_answer(trajectory, abstain).answer if abstain else trajectory.answer,
         "seconds": trajectory.seconds,
         "stop_reason": trajectory.stop_reason.value,
         "error": trajectory.error,
@@ -117,12 +118,14 @@ def _named(id: str, question: str) -> dict[str, Any]:
     return {"form": FORM, "id": id, "question": question}
 
 
-def _outcome(trajectory: Trajectory | None, address_of: AddressOf) -> dict[str, Any]:
+def _outcome(
+    trajectory: Trajectory | None, address_of: AddressOf, abstain: float = 0.0
+) -> dict[str, Any]:
     """What came out: the answer with its claims and sources, and why it ended."""
-    answer = cited_answer(trajectory) if trajectory else CitedAnswer("", (), (), ())
+    answer = cited_answer(trajectory, abstain) if trajectory else CitedAnswer("", "", (), (), ())
     marks = iter(answer.marks)
     return {
-        "answer": trajectory.answer if trajectory else "",
+        "answer": answer.answer,
         "stop_reason": trajectory.stop_reason.value if trajectory else None,
         "malformed": trajectory.malformed if trajectory else None,
         "outcome": outcome_of(trajectory),
@@ -133,7 +136,7 @@ def _outcome(trajectory: Trajectory | None, address_of: AddressOf) -> dict[str, 
         },
         "text": answer.text,
         "marks": [{"start": mark.start, "end": mark.end, **_cited(mark)} for mark in answer.marks],
-        "claims": list(_claims(answer, bool(trajectory and trajectory.answer), marks)),
+        "claims": list(_claims(answer, bool(answer.answer), marks)),
         "sources": [
             {
                 "number": source.number,
@@ -212,7 +215,7 @@ def _event(event: Event, log: QuestionLog, address_of: AddressOf) -> dict[str, A
     values: dict[str, Any] = {"kind": event.kind.value, "at": _since(log, event.at)}
     if event.action is not None:
         values |= {"call": event.call, "action": event.action.value}
-    if event.text:
+    if event.text and not (event.kind is EventKind.ANSWER and log.abstain):  # it may be withheld
         values["text"] = event.text
     if event.kind is EventKind.EVIDENCE and event.step is not None:
         values["evidence"] = _evidence(event.step)
