@@ -38,6 +38,8 @@ COMMANDS = [
     "data",
     "show",
     "diagnose",
+    "serve",
+    "mcp",
     "serve-retriever",
     "quickstart",
     "doctor",

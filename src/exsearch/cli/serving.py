@@ -22,11 +22,12 @@ from exsearch.cli.options import (
     abstain_option,
     allow_host_option,
     common,
-    index_option,
     method_of,
     method_options,
     model_config,
     model_options,
+    place_of,
+    place_option,
     timeout_option,
 )
 from exsearch.cli.output import tell
@@ -35,6 +36,7 @@ from exsearch.progress import Bars
 SERVE_EXAMPLES = """\b
 Examples:
   exsearch serve --index index
+  exsearch serve --docs notes
   exsearch serve --index index --model runs/mine --port 8080
   EXSEARCH_API_KEY=... exsearch serve --index index --host 0.0.0.0 --public-url https://ask.example
 """
@@ -73,7 +75,7 @@ def _bound_options(command: Any) -> Any:
 
 
 @click.command(epilog=SERVE_EXAMPLES)
-@index_option
+@place_option
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -109,7 +111,7 @@ def _bound_options(command: Any) -> Any:
 @method_options
 @common
 def serve(host: str, port: int, key_env: str, as_json: bool, bars: Bars, **options: Any) -> None:
-    """Serve a searcher: OpenAI's API, and a page to ask at.
+    """Serve a searcher: OpenAI's API, MCP and a page.
 
     Answers until it is stopped; questions in hand are answered first.
     """
@@ -130,7 +132,7 @@ def serve(host: str, port: int, key_env: str, as_json: bool, bars: Bars, **optio
     def on_ready(address: str) -> None:
         tell(as_json, {"address": address}, f"{config.model} is served at {address}")
 
-    run(_searcher(options), config, listener, on_ready)
+    run(_searcher(options, bars), config, listener, on_ready)
 
 
 def _model_name(options: dict[str, Any]) -> str:
@@ -139,7 +141,7 @@ def _model_name(options: dict[str, Any]) -> str:
     return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else name
 
 
-def _searcher(options: dict[str, Any]) -> Any:
+def _searcher(options: dict[str, Any], bars: Bars) -> Any:
     """The searcher that the options name."""
     from exsearch.engines import open_engine
     from exsearch.retrievers import open_retriever
@@ -148,7 +150,7 @@ def _searcher(options: dict[str, Any]) -> Any:
 
     return Searcher(
         open_engine(model_config(options)),
-        guarded(open_retriever(options["index"]), options["retriever_timeout"]),
+        guarded(open_retriever(place_of(options, bars)), options["retriever_timeout"]),
         method=method_of(options),
         seed=options["seed"],
         abstain=options["abstain"],
@@ -157,7 +159,7 @@ def _searcher(options: dict[str, Any]) -> Any:
 
 @click.command(epilog=MCP_EXAMPLES, cls=Remembering)
 @click.argument("action", type=click.Choice(["install"]), required=False)
-@index_option
+@place_option
 @click.option(
     "--into",
     multiple=True,
@@ -173,9 +175,10 @@ def _searcher(options: dict[str, Any]) -> Any:
 @common
 @click.pass_context
 def mcp(ctx: click.Context, action: str | None, as_json: bool, bars: Bars, **options: Any) -> None:
-    """Serve a searcher to a chat assistant, which starts this command.
+    """Serve a searcher to a chat assistant.
 
-    Speaks the Model Context Protocol over standard input and output until the input ends.
+    The assistant starts this command, which speaks the Model Context Protocol over standard
+    input and output until the input ends.
 
     `exsearch mcp install` adds the command, with the options that are given, to the settings of
     assistants. No key is written: those stand in the environment.
@@ -183,7 +186,7 @@ def mcp(ctx: click.Context, action: str | None, as_json: bool, bars: Bars, **opt
     from exsearch.http_server import check_installed
 
     if action == "install":
-        _install(ctx, as_json, options)
+        _install(ctx, as_json, bars, options)
         return
     installing = {name: options[name] for name in ("into", "show", "force") if options[name]}
     if installing:
@@ -194,20 +197,21 @@ def mcp(ctx: click.Context, action: str | None, as_json: bool, bars: Bars, **opt
 
     bounds = {name: options[name] for name in ("max_questions", "deadline")}
     wire = claim_streams()  # before a model is loaded, which may print
-    serve_stdio(_searcher(options), ServeConfig(_model_name(options), **bounds, kept=0), wire)
+    serve_stdio(_searcher(options, bars), ServeConfig(_model_name(options), **bounds, kept=0), wire)
 
 
-def _install(ctx: click.Context, as_json: bool, options: dict[str, Any]) -> None:
+def _install(ctx: click.Context, as_json: bool, bars: Bars, options: dict[str, Any]) -> None:
     """Add the command to the settings of hosts, or show what would be added."""
     from exsearch.retrievers import is_address, open_retriever
     from exsearch.serving.mcp_hosts import hosts, install
 
-    if not is_address(options["index"]):
-        open_retriever(options["index"])  # an entry that can't work is not written
+    place = place_of(options, bars)
+    if not is_address(place):
+        open_retriever(place)  # an entry that can't work is not written
     paths = {
         name: str(Path(options[name]).absolute())
-        for name in ("index", "model")
-        if Path(options[name]).exists()
+        for name in ("index", "docs", "model")
+        if options[name] and Path(options[name]).exists()
     }
     own = {"into", "name", "show", "force", "as_json", "bars"}
     command = [os.path.abspath(sys.executable), "-m", "exsearch", "mcp"]
