@@ -114,7 +114,7 @@ def _tell_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
             return Refusal(400, "the body is not JSON").response
-        field = _field(first, error.body)
+        field = _field(first, error.body)[:200]
         if not field:
             what = "the body is no JSON object with the content type application/json"
             return Refusal(400, what).response
@@ -147,7 +147,8 @@ def _field(error: dict[str, Any], body: Any) -> str:
     for number, part in enumerate(place, start=1):
         missing = error["type"] == "missing" and number == len(place)
         if isinstance(part, int):
-            name, body = f"{name}[{part}]", body[part]
+            known = isinstance(body, list) and part < len(body)
+            name, body = f"{name}[{part}]", body[part] if known else None
         elif isinstance(body, dict) and (part in body or missing):
             name, body = f"{name}.{part}" if name else part, body.get(part)
     return name

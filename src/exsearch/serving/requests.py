@@ -36,9 +36,14 @@ class TextPart(Strict):
     logprobs: list[Any] | None = None
 
 
+def text_or_list(value: Any) -> str:
+    """The tag of a text or of a list; in parentheses, as a tag must be no field's name."""
+    return "(list)" if isinstance(value, list) else "(text)"
+
+
 Texts = Annotated[
-    Annotated[str, Tag("str")] | Annotated[list[TextPart], Tag("list")],
-    Discriminator(lambda value: "list" if isinstance(value, list) else "str"),
+    Annotated[str, Tag("(text)")] | Annotated[list[TextPart], Tag("(list)")],
+    Discriminator(text_or_list),
 ]
 
 

@@ -29,6 +29,7 @@ from exsearch.serving.requests import (
     Verbosity,
     check_model,
     plain_text,
+    text_or_list,
 )
 from exsearch.serving.streams import IDLE, KEEP_ALIVE, answered, sse, stream
 
@@ -56,20 +57,17 @@ class InputItem(Strict, extra="allow"):
 
 def _kind_of_item(value: Any) -> str:
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return "item" if kind in _ITEMS else "message"
-
-
-def _kind_of_input(value: Any) -> str:
-    return "list" if isinstance(value, list) else "str"
+    return "(item)" if kind in _ITEMS else "(message)"
 
 
 Item = Annotated[
-    Annotated[InputMessage, Tag("message")] | Annotated[InputItem, Tag("item")],
+    Annotated[InputMessage, Tag("(message)")] | Annotated[InputItem, Tag("(item)")],
     Discriminator(_kind_of_item),
 ]
 Input = Annotated[
-    Annotated[str, Tag("str")] | Annotated[Annotated[list[Item], Field(min_length=1)], Tag("list")],
-    Discriminator(_kind_of_input),
+    Annotated[str, Tag("(text)")]
+    | Annotated[Annotated[list[Item], Field(min_length=1)], Tag("(list)")],
+    Discriminator(text_or_list),
 ]
 
 
