@@ -140,7 +140,8 @@ def _cost(part: Part) -> dict[str, Any]:
             own.add(sample.trajectory, ((name, float(value)) for name, value in values))
     seconds = None
     if (file := part.file.parent / SUMMARY_FILE).is_file() and part.kind is not Kind.SAMPLED:
-        seconds = read_json(file, RunError).get("seconds")
+        said = read_json(file, RunError).get("seconds")
+        seconds = said if isinstance(said, int | float) else None
     searches = [len(sample.trajectory.steps) for sample in part.samples]
     return {
         "actions": {action: own.figures() for action, own in rates.items()},

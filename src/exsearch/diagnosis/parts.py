@@ -7,6 +7,7 @@ one. What warm-up learned from is nobody's behaviour, and is no part.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -147,4 +148,5 @@ def sample_of(trace: Trace) -> Sample:
     if not isinstance(trace, WeightedTrajectory):
         return Sample(bare, tokens, surprise)
     joint = trace.answer_log_prob + trajectory.latent_log_ratio
-    return Sample(bare, tokens, surprise, trace.weight, joint)
+    weight = trace.weight if math.isfinite(trace.weight) else None
+    return Sample(bare, tokens, surprise, weight, joint)

@@ -166,8 +166,8 @@ def _journal(events: Mapping[str, Any]) -> dict[str, Any]:
     }
     objective = events.get("objective", {})
     return {
-        "probe_objective": objective.get("mean"),
+        "probe_objective": None if (mean := objective.get("mean")) is None else float(mean),
         "probe_gain": objective.get("gain"),
         "train_loss": events.get("step", {}).get("loss"),
-        "seconds": {name: value for name, value in seconds.items() if value is not None},
+        "seconds": {name: float(value) for name, value in seconds.items() if value is not None},
     }
