@@ -1,0 +1,43 @@
+"""MCP's inspector lists and calls the tools, and its conformance suite finds no fault of ours.
+
+What the suite asks of its own example server (tools, resources and prompts with given names) says
+nothing of this one: those scenarios are left out, each with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from answer_server import ANSWER, QUESTION, AnswerServer
+
+pytestmark = pytest.mark.clients
+
+NODE = os.environ.get("EXSEARCH_NODE", "node")
+MODULES = Path(os.environ.get("EXSEARCH_NODE_MODULES", "node_modules"))
+
+
+def run(package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command of an npm package."""
+    place = MODULES / package
+    values = json.loads((place / "package.json").read_text())
+    bin_ = values["bin"]
+    script = place / (bin_ if isinstance(bin_, str) else next(iter(bin_.values())))
+    environment = {**os.environ, "PATH": f"{Path(NODE).parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        [NODE, str(script), *arguments], capture_output=True, text=True, timeout=300, env=environment
+    )
+
+
+def test_the_inspector_lists_and_calls_the_tools(server: AnswerServer):
+    package = "@modelcontextprotocol/inspector"
+    place = ("--cli", f"{server.address}/mcp", "--transport", "http", "--method")
+    listed = run(package, *place, "tools/list")
+    assert listed.returncode == 0, listed.stderr
+    assert [t["name"] for t in json.loads(listed.stdout)["tools"]] == ["search", "fetch", "ask"]
+    asked = (*place, "tools/call", "--tool-name", "ask", "--tool-arg", f"question={QUESTION}")
+    told = json.loads(run(package, *asked).stdout)
+    assert told["structuredContent"]["answer"] == ANSWER

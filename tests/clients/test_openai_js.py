@@ -1,0 +1,38 @@
+"""OpenAI's client for JavaScript takes the answers of both APIs, streamed and not, unmodified."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from answer_server import ANSWER, QUESTION, AnswerServer
+
+pytestmark = pytest.mark.clients
+
+NODE = os.environ.get("EXSEARCH_NODE", "node")
+SCRIPT = Path(__file__).with_name("openai.mjs")
+
+
+def test_both_apis_answer_it_streamed_and_not(server: AnswerServer):
+    command = [NODE, str(SCRIPT), server.address, "script.jsonl", QUESTION]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["models"] == ["script.jsonl"]
+
+    message = told["chat"]["choices"][0]["message"]
+    assert message["content"].startswith(f"{ANSWER} [1]")
+    assert told["streamed"] == message["content"]
+    assert told["thought"] == message["reasoning_content"]
+    assert told["usage"] == told["chat"]["usage"]
+    for note in message["annotations"]:
+        cited = note["url_citation"]
+        assert message["content"][cited["start_index"] : cited["end_index"]] == "[1]"
+
+    assert told["response"]["output_text"] == told["final"]["output_text"] == message["content"]
+    assert told["again"]["output"] == told["response"]["output"]
+    assert told["events"][0] == "response.created" and told["events"][-1] == "response.completed"
+    assert told["refused"] == {"status": 404, "code": "model_not_found", "param": "model"}
