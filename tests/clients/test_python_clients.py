@@ -48,20 +48,20 @@ def test_an_agent_framework_asks_by_both_apis(server: AnswerServer):
     from openai import AsyncOpenAI
 
     agents.set_tracing_disabled(True)
-    client = AsyncOpenAI(base_url=f"{server.address}/v1", api_key="none")
-    for kind in (agents.OpenAIResponsesModel, agents.OpenAIChatCompletionsModel):
-        model = kind(model="script.jsonl", openai_client=client)
-        agent = agents.Agent(name="searcher", instructions="Answer shortly.", model=model)
-        told = asyncio.run(agents.Runner.run(agent, QUESTION)).final_output
-        assert told.startswith(f"{ANSWER} [1]"), kind
 
-        async def streamed(agent: agents.Agent = agent) -> str:
-            result = agents.Runner.run_streamed(agent, QUESTION)
-            async for _ in result.stream_events():
+    async def ask(kind: type[agents.Model]) -> tuple[str, str]:
+        async with AsyncOpenAI(base_url=f"{server.address}/v1", api_key="none") as client:
+            model = kind(model="script.jsonl", openai_client=client)
+            agent = agents.Agent(name="searcher", instructions="Be short.", model=model)
+            whole = await agents.Runner.run(agent, QUESTION)
+            streamed = agents.Runner.run_streamed(agent, QUESTION)
+            async for _ in streamed.stream_events():
                 pass
-            return result.final_output
+            return whole.final_output, streamed.final_output
 
-        assert asyncio.run(streamed()) == told
+    for kind in (agents.OpenAIResponsesModel, agents.OpenAIChatCompletionsModel):
+        whole, streamed = asyncio.run(ask(kind))
+        assert whole.startswith(f"{ANSWER} [1]") and streamed == whole, kind
 
 
 def test_an_agent_framework_uses_the_tools_of_mcp(server: AnswerServer):

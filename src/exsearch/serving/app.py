@@ -125,6 +125,9 @@ def _tell_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         headers = dict(error.headers or {})
+        if error.status_code == 405 and (route := request.scope.get("route")):
+            there = app.openapi()["paths"].get(route.path, {})  # of all routes with this path
+            headers |= {"Allow": ", ".join(map(str.upper, there))} if there else {}
         return Refusal(error.status_code, str(error.detail), headers=headers).response
 
     @app.exception_handler(Exception)

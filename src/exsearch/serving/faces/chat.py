@@ -16,7 +16,7 @@ from exsearch.serving.links import passage_url
 from exsearch.serving.log import QuestionLog
 from exsearch.serving.refusals import Refusal, failure_of
 from exsearch.serving.requests import (
-    FAILURES,
+    STREAMED,
     Asked,
     Count,
     Effort,
@@ -139,7 +139,7 @@ class Completion(BaseModel):
 @router.post(
     "/chat/completions",
     response_model=Completion,
-    responses={**FAILURES, 200: {"content": {"text/event-stream": {}}}},
+    responses=STREAMED,
 )
 async def complete(request: Request, asked: ChatAsked) -> Completion | Response:
     """Answer the last message of the user."""

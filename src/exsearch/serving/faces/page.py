@@ -19,7 +19,8 @@ from exsearch.runs import finite
 from exsearch.serving.links import passage_url
 from exsearch.serving.log import QuestionLog
 from exsearch.serving.questions import Questions
-from exsearch.serving.refusals import Refusal
+from exsearch.serving.refusals import Refusal, documented
+from exsearch.serving.requests import STREAMED, StrictRoute
 from exsearch.serving.streams import IDLE, KEEP_ALIVE, sse, stream
 from exsearch.serving.traces import event_of, row_of, trace_of_log
 
@@ -46,7 +47,7 @@ _FILES = {
 }
 
 files_router = APIRouter(include_in_schema=False)
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 async def _file(request: Request) -> Response:
@@ -91,7 +92,7 @@ async def traces(request: Request) -> dict[str, Any]:
     return {"traces": finite(rows)}
 
 
-@router.get("/traces/{id:path}")
+@router.get("/traces/{id:path}", responses=documented(404))
 async def trace(id: str, request: Request) -> Response:
     """All that is known of a question in hand or remembered."""
     log = _questions(request).find(id)
@@ -100,7 +101,7 @@ async def trace(id: str, request: Request) -> Response:
     return JSONResponse(trace_of_log(log, lambda passage: passage_url(request, passage)))
 
 
-@router.post("/ask")
+@router.post("/ask", responses=STREAMED)
 async def ask(asked: Asked, request: Request) -> Response:
     """Answer a question by server-sent events: each that happens, then the whole trace."""
 

@@ -17,7 +17,7 @@ from exsearch.serving.log import QuestionLog
 from exsearch.serving.questions import Questions
 from exsearch.serving.refusals import Refusal, documented
 from exsearch.serving.requests import (
-    FAILURES,
+    STREAMED,
     Asked,
     Count,
     Effort,
@@ -127,7 +127,7 @@ class Deleted(BaseModel):
 @router.post(
     "/responses",
     response_model=Reply,
-    responses={**FAILURES, 200: {"content": {"text/event-stream": {}}}},
+    responses=STREAMED,
 )
 async def respond(request: Request, asked: ResponseAsked) -> Reply | Response:
     """Answer the last text of the user."""

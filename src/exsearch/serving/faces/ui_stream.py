@@ -20,6 +20,7 @@ from exsearch.runs import finite
 from exsearch.serving.links import passage_url
 from exsearch.serving.log import QuestionLog
 from exsearch.serving.refusals import Refusal, failure_of
+from exsearch.serving.requests import STREAMED
 from exsearch.serving.streams import IDLE, KEEP_ALIVE, sse, stream
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -68,7 +69,7 @@ class UiAsked(_Loose):
     messages: list[UiMessage]
 
 
-@router.post("/ui/chat")
+@router.post("/ui/chat", responses=STREAMED)
 async def ui_chat(asked: UiAsked, request: Request) -> Response:
     """Answer the last message of the user."""
     said = [message for message in asked.messages if message.role == "user"]
