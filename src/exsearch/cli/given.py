@@ -42,7 +42,7 @@ def given_options(
         if option.is_flag:
             words.append((option.opts if value else option.secondary_opts)[0])
         elif option.count:
-            words += [option.opts[0]] * value
+            words += [option.opts[0]] * int(value)
         else:
             for one in value if option.multiple else [value]:
                 words += [option.opts[-1], one]

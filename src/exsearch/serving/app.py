@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import exsearch
@@ -51,7 +52,12 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         tell_spans(log, config.model)
 
     questions = Questions(searcher, config, on_end)
-    mcp = McpOverHttp(questions, passage_url)
+
+    def link_of(request: Request | None, id: str) -> str:
+        assert request is not None  # over HTTP there always is one
+        return passage_url(request, id)
+
+    mcp = McpOverHttp(questions, link_of)
     app = FastAPI(
         title="exsearch",
         version=exsearch.__version__,
@@ -66,7 +72,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
     app.include_router(page.files_router)
     app.state.questions, app.state.config = questions, config
     _tell_errors(app)
-    app.add_route(PATH, mcp, include_in_schema=False)
+    app.router.routes.append(Route(PATH, mcp, include_in_schema=False))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -27,7 +27,7 @@ _SCORED_BY = ("samples", "temperature", "top_p", "length_normalized")
 
 def shared_samples(
     recipe: Recipe, questions: Sequence[Question]
-) -> tuple[list[WeightedTrajectory], dict[str, float]]:
+) -> tuple[list[WeightedTrajectory], dict[str, Any]]:
     """The samples of the run `e_step.samples_of`, with the weights that `recipe` gives them.
 
     Args:
