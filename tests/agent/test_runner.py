@@ -359,7 +359,7 @@ def test_100_episodes_cancelled_at_random_moments_leave_nothing(few_rows: Transf
     engine = Steered(few_rows, steered_or_not)
     test = Cancelling(engine, seed=5)
     runner, done = test.run()
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads  # those of other tests may end meanwhile
     check_nothing_left(runner, few_rows)
     assert not (runner._waiting or runner._open or runner._asked or runner._to_search)
 
@@ -411,7 +411,7 @@ def test_episodes_cancelled_at_random_change_no_other_where_scripted():
         assert len(test.cancelled) > 30  # all are open at once here, and none writes for long
         kept = [n for n in range(EPISODES) if n not in test.cancelled]
         assert plain(done[n] for n in kept) == plain(all_[n] for n in kept)
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads  # those of other tests may end meanwhile
 
 
 def test_a_runner_that_is_left_in_the_middle_leaves_nothing(few_rows: TransformersEngine):
@@ -425,7 +425,7 @@ def test_a_runner_that_is_left_in_the_middle_leaves_nothing(few_rows: Transforme
         assert runner._asked and runner._waiting and runner._searching
     check_nothing_left(runner, few_rows)
     assert len(runner) == 0
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads  # those of other tests may end meanwhile
 
 
 # --- what comes together ---
