@@ -41,10 +41,9 @@ QUERIES = 4000
 
 
 @contextlib.contextmanager
-def server(index: Path, workers: int) -> Iterator[str]:
-    """The address of a server on loopback."""
-    command = [sys.executable, "-m", "exsearch", "serve-retriever", str(index)]
-    command += ["--port", "0", "--workers", str(workers), "--json"]
+def server(*arguments: object) -> Iterator[str]:
+    """The address of a server on loopback, which a command with these arguments starts."""
+    command = [sys.executable, "-m", "exsearch", *map(str, arguments), "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
@@ -103,7 +102,7 @@ def measure(args: argparse.Namespace, index: Path, queries: list[str]) -> dict[s
     for _ in range(args.runs):
         local.append(without_http(index, queries, args.batch, args.seconds))
         for workers in args.workers:
-            with server(index, workers) as address:
+            with server("serve-retriever", index, "--workers", workers) as address:
                 rate, seconds = load(address, args.clients, queries, args.batch, args.seconds)
             rates[workers].append(rate)
             times[workers] += seconds

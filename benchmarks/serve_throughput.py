@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import itertools
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from benchmarks.report import finish, launch, parser, spread, table
+from benchmarks.serve_retriever import server
 from exsearch.agent.rollout import rollout
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
@@ -37,19 +33,6 @@ from exsearch.hardware import usable_cores
 from exsearch.models.settings import model_settings
 from exsearch.records import Question
 from exsearch.retrievers import build_index, open_retriever
-
-
-@contextlib.contextmanager
-def server(model: str, index: Path, rows: int) -> Iterator[str]:
-    """The address of a server on loopback."""
-    command = [sys.executable, "-m", "exsearch", "serve", "--model", model, "--index", str(index)]
-    command += ["--port", "0", "--batch-size", str(rows), "--json", "-q"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        try:
-            yield json.loads(process.stdout.readline())["address"]
-        finally:
-            process.terminate()
 
 
 async def asked(address: str, model: str, questions: list[str], clients: int) -> float:
@@ -91,13 +74,13 @@ def measure(args: argparse.Namespace, index: Path) -> dict[str, Any]:
     known = load_questions(sample_path("train"))
     questions = list(itertools.islice(itertools.cycle(known), args.questions))
     texts = [question.question for question in questions]
-    settings = model_settings(args.model)
     figures: dict[str, Any] = {}
     for clients in args.clients:
-        engine = load_engine(args.model, batch_size=clients, system_prompt=settings.system_prompt)
+        engine = load_engine(args.model, batch_size=clients)
         served: list[float] = []
         local: list[float] = []
-        with server(args.model, index, clients) as address:
+        options = ("--model", args.model, "--index", index, "--batch-size", clients)
+        with server("serve", *options) as address:
             asyncio.run(asked(address, args.model, texts[:clients], clients))  # warms both up
             rolled_out(engine, index, args.model, questions[:clients])
             for _ in range(args.runs):

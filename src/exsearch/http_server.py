@@ -10,16 +10,20 @@ import importlib.util
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from exsearch.errors import ConfigError, MissingExtraError
 
 GRACE = 30  # seconds for requests in hand when a server is asked to stop
 
+if TYPE_CHECKING:
+    import uvicorn
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
 _PACKAGES = ("fastapi", "prometheus_client", "uvicorn")
+ALL_PACKAGES = (*_PACKAGES, "mcp", "opentelemetry")  # of the server that answers questions
 
 
 def check_installed(what: str, packages: tuple[str, ...] = _PACKAGES) -> None:
@@ -69,6 +73,26 @@ def is_loopback(listener: socket.socket) -> bool:
     """True where only this machine reaches a socket."""
     host = listener.getsockname()[0]
     return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+
+
+def uvicorn_config(app: Any, *, lifespan: Literal["on", "off"] = "off") -> uvicorn.Config:
+    """How uvicorn runs a server of this package: it writes no log, and lets requests in hand end.
+
+    Args:
+        app: The ASGI app.
+        lifespan: Whether the app wants to be told of the server's start and end.
+    """
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        lifespan=lifespan,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,  # longer than a client's, so that it is the client who ends
+        timeout_graceful_shutdown=GRACE,
+    )
 
 
 def bounded(receive: Receive, most: int) -> Receive:

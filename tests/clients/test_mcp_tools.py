@@ -14,7 +14,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from answer_server import ANSWER, QUESTION, AnswerServer
+from answer_server import ANSWER, QUESTION
+
+from started_server import StartedServer
 
 pytestmark = pytest.mark.clients
 
@@ -38,7 +40,7 @@ def run(package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_inspector_lists_and_calls_the_tools(server: AnswerServer):
+def test_the_inspector_lists_and_calls_the_tools(server: StartedServer):
     package = "@modelcontextprotocol/inspector"
     place = ("--cli", f"{server.address}/mcp", "--transport", "http", "--method")
     listed = run(package, *place, "tools/list")
@@ -49,7 +51,7 @@ def test_the_inspector_lists_and_calls_the_tools(server: AnswerServer):
     assert told["structuredContent"]["answer"] == ANSWER
 
 
-def test_the_conformance_suite_passes_where_it_applies(server: AnswerServer):
+def test_the_conformance_suite_passes_where_it_applies(server: StartedServer):
     package = "@modelcontextprotocol/conformance"
     known = Path(__file__).with_name("mcp_conformance.yaml")
     options = ("--url", f"{server.address}/mcp", "--expected-failures", str(known))

@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from answer_server import ANSWER, QUESTION, AnswerServer
+from answer_server import ANSWER, QUESTION
+
+from started_server import StartedServer
 
 pytestmark = pytest.mark.clients
 
@@ -16,7 +18,7 @@ NODE = os.environ.get("EXSEARCH_NODE", "node")
 SCRIPT = Path(__file__).with_name("openai.mjs")
 
 
-def test_both_apis_answer_it_streamed_and_not(server: AnswerServer):
+def test_both_apis_answer_it_streamed_and_not(server: StartedServer):
     command = [NODE, str(SCRIPT), server.address, "script.jsonl", QUESTION]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr

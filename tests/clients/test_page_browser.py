@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answer_server import AnswerServer, answer_server
+from answer_server import answer_server
 from saved_page import show_page, write_saved
 
 from exsearch.records import Passage
 from exsearch.retrievers.bm25 import Bm25Retriever
+from started_server import StartedServer
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.clients
@@ -58,7 +59,7 @@ SCRIPT = (
 
 
 @pytest.fixture(scope="module")
-def quillmoor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnswerServer]:
+def quillmoor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedServer]:
     folder = tmp_path_factory.mktemp("quillmoor")
     lines = [json.dumps({"contains": part, "reply": reply}) for part, reply in SCRIPT]
     (folder / "script.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from answer_server import ANSWER, QUESTION, AnswerServer
+from answer_server import ANSWER, QUESTION
+
+from started_server import StartedServer
 
 pytestmark = pytest.mark.clients
 
 
-def test_curl_streams_an_answer(server: AnswerServer):
+def test_curl_streams_an_answer(server: StartedServer):
     body = f'{{"model": "script.jsonl", "input": "{QUESTION}", "stream": true}}'
     command = ["curl", "-sN", f"{server.address}/v1/responses", "-d", body]
     command += ["-H", "Content-Type: application/json"]
@@ -24,7 +26,7 @@ def test_curl_streams_an_answer(server: AnswerServer):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_llm_prints_the_answer(stream: bool, server: AnswerServer, tmp_path: Path):
+def test_llm_prints_the_answer(stream: bool, server: StartedServer, tmp_path: Path):
     models = f"""
 - model_id: mine
   model_name: script.jsonl
@@ -43,7 +45,7 @@ def test_llm_prints_the_answer(stream: bool, server: AnswerServer, tmp_path: Pat
     assert result.stdout.startswith(f"{ANSWER} [1]")
 
 
-def test_an_agent_framework_asks_by_both_apis(server: AnswerServer):
+def test_an_agent_framework_asks_by_both_apis(server: StartedServer):
     import agents
     from openai import AsyncOpenAI
 
@@ -64,7 +66,7 @@ def test_an_agent_framework_asks_by_both_apis(server: AnswerServer):
         assert whole.startswith(f"{ANSWER} [1]") and streamed == whole, kind
 
 
-def test_an_agent_framework_uses_the_tools_of_mcp(server: AnswerServer):
+def test_an_agent_framework_uses_the_tools_of_mcp(server: StartedServer):
     from agents.mcp import MCPServerStreamableHttp
 
     async def ask() -> str:

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from answer_server import AnswerServer, answer_server
+from answer_server import answer_server
+
+from started_server import StartedServer
 
 pytestmark = pytest.mark.clients
 
@@ -18,7 +20,7 @@ OPERATIONS = 16  # about; each gets its share
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
-def schemathesis(server: AnswerServer, *options: str) -> str:
+def schemathesis(server: StartedServer, *options: str) -> str:
     """Run all phases with good and bad data; what it says."""
     program = str(Path(sys.executable).with_name("schemathesis"))
     command = [program, "--config-file", str(CONFIG), "run"]
@@ -29,7 +31,7 @@ def schemathesis(server: AnswerServer, *options: str) -> str:
     return result.stdout
 
 
-def test_no_request_breaks_the_server(server: AnswerServer):
+def test_no_request_breaks_the_server(server: StartedServer):
     told = schemathesis(server)
     generated = re.search(r"(\d[\d,]*) generated", told)
     assert generated and int(generated[1].replace(",", "")) >= CASES * 0.9, told[-2000:]

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answer_server import ANSWER, FACT, QUESTION, AnswerServer, answer_server
+from answer_server import ANSWER, FACT, QUESTION, answer_server
+
+from started_server import StartedServer
 
 pytestmark = pytest.mark.clients
 
@@ -17,7 +19,7 @@ NODE = os.environ.get("EXSEARCH_NODE", "node")
 SCRIPT = Path(__file__).with_name("ui_stream.mjs")
 
 
-def read(server: AnswerServer, question: str) -> dict[str, Any]:
+def read(server: StartedServer, question: str) -> dict[str, Any]:
     command = [NODE, str(SCRIPT), server.address, question]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr

@@ -23,7 +23,8 @@ from exsearch.cli import cli
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
 from exsearch.retrievers import build_index, open_retriever
-from search_server import COMMAND, SearchServer, search_server
+from search_server import COMMAND, search_server
+from started_server import StartedServer
 
 QUERIES = ["Who wrote Peter Pan?", "the longest river", ""]
 LIMITS = ("--max-queries", 4, "--max-topk", 50)
@@ -38,13 +39,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(folder: Path) -> Iterator[SearchServer]:
+def running(folder: Path) -> Iterator[StartedServer]:
     with search_server(folder, "--workers", 2, *LIMITS) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def client(running: SearchServer) -> Iterator[httpx2.Client]:
+def client(running: StartedServer) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=running.address, timeout=60, trust_env=False) as client:
         yield client
 
@@ -169,7 +170,7 @@ def counts(client: httpx2.Client) -> dict[str, float]:
     return {name: float(value) for name, value in pairs}
 
 
-def test_metrics_are_the_sums_over_the_workers(running: SearchServer) -> None:
+def test_metrics_are_the_sums_over_the_workers(running: StartedServer) -> None:
     def ask(number: int) -> None:
         with httpx2.Client(base_url=running.address, timeout=60, trust_env=False) as own:
             for _ in range(5):
@@ -195,7 +196,7 @@ def test_metrics_are_the_sums_over_the_workers(running: SearchServer) -> None:
             assert after["exsearch_requests_in_flight"] == 1  # this one
 
 
-def pids(running: SearchServer) -> list[int]:
+def pids(running: StartedServer) -> list[int]:
     """The processes of the workers."""
     children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
     found = [int(pid) for pid in children.read_text().split()]
@@ -290,7 +291,7 @@ class Held:
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchServer]:
+def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedServer]:
     """A server in front of a retriever of another package, which is slow or fails by its query."""
     site = tmp_path_factory.mktemp("site")
     (site / "held_part.py").write_text(PART)
@@ -306,12 +307,12 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchServer]:
             yield running
 
 
-def ask(server: SearchServer, queries: Sequence[str]) -> httpx2.Response:
+def ask(server: StartedServer, queries: Sequence[str]) -> httpx2.Response:
     with httpx2.Client(base_url=server.address, timeout=60, trust_env=False) as client:
         return client.post("/retrieve", json={"queries": list(queries)})
 
 
-def test_a_failed_search_is_an_error_of_its_request_alone(held: SearchServer) -> None:
+def test_a_failed_search_is_an_error_of_its_request_alone(held: StartedServer) -> None:
     with ThreadPoolExecutor(4) as threads:
         first = threads.submit(ask, held, ["0.5"])
         time.sleep(0.1)  # so that the others wait together
@@ -323,7 +324,7 @@ def test_a_failed_search_is_an_error_of_its_request_alone(held: SearchServer) ->
     assert ask(held, ["3"]).json()["error"].startswith("Held: no reply within 2 s")
 
 
-def test_requests_that_wait_are_searched_together(held: SearchServer) -> None:
+def test_requests_that_wait_are_searched_together(held: StartedServer) -> None:
     with ThreadPoolExecutor(4) as threads:
         first = threads.submit(ask, held, ["0.5"])
         time.sleep(0.1)
@@ -334,7 +335,7 @@ def test_requests_that_wait_are_searched_together(held: SearchServer) -> None:
     assert {lists[1][0]["contents"] for lists in found} == {'""\n6'}
 
 
-def test_too_many_requests_are_turned_away(held: SearchServer) -> None:
+def test_too_many_requests_are_turned_away(held: StartedServer) -> None:
     with ThreadPoolExecutor(8) as threads:
         responses = list(threads.map(lambda _: ask(held, ["0.5"]), range(8)))
     turned = [r for r in responses if r.status_code == 429]
@@ -346,19 +347,19 @@ def test_too_many_requests_are_turned_away(held: SearchServer) -> None:
     assert health.status_code == 200
 
 
-def test_our_client_comes_again_when_it_is_turned_away(held: SearchServer) -> None:
+def test_our_client_comes_again_when_it_is_turned_away(held: StartedServer) -> None:
     queries = [f"0.1{n}" for n in range(12)]
     remote = open_retriever(f"{held.address}?batch=1&retries=20", cache=0)
     assert [found[0].id for found in remote.search(queries, 1)] == queries
 
 
-def test_what_is_unforeseen_is_told_without_its_content(held: SearchServer) -> None:
+def test_what_is_unforeseen_is_told_without_its_content(held: StartedServer) -> None:
     with httpx2.Client(base_url=held.address, timeout=60, trust_env=False) as client:
         response = client.post("/fetch", json={"ids": ["a"]})
     assert (response.status_code, response.json()) == (500, {"error": "unforeseen: RuntimeError"})
 
 
-def test_a_stop_lets_the_requests_in_hand_end(held: SearchServer) -> None:
+def test_a_stop_lets_the_requests_in_hand_end(held: StartedServer) -> None:
     """The last test of this server."""
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(ask, held, ["1"])

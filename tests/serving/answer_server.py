@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+import pytest
 
 from exsearch.errors import RetrieverError
 from exsearch.records import Passage
 from exsearch.retrievers.bm25 import Bm25Retriever
+from started_server import StartedServer, started
 
 COMMAND = (sys.executable, "-m", "exsearch", "serve", "--port", "0", "--json")
 QUESTION = "Who built the harbour?"
@@ -63,14 +63,6 @@ class Shelf:
         return "shelf"
 
 
-@dataclass
-class AnswerServer:
-    """A server that runs: its address and its process."""
-
-    address: str
-    process: subprocess.Popen[str]
-
-
 def write_world(folder: Path) -> None:
     """Write `script.jsonl` and `index` into a folder."""
     lines = [json.dumps({"contains": part, "reply": reply}) for part, reply in SCRIPT]
@@ -78,24 +70,25 @@ def write_world(folder: Path) -> None:
     Bm25Retriever.build(PASSAGES, folder / "index", progress=False)
 
 
-@contextmanager
 def answer_server(
     folder: Path, *options: object, environment: dict[str, str] | None = None
-) -> Iterator[AnswerServer]:
+) -> AbstractContextManager[StartedServer]:
     """Serves the world of `write_world` on a free port of this machine, until the block ends."""
     world = ("--index", folder / "index", "--engine", "scripted")
-    with subprocess.Popen(
-        [*COMMAND, *map(str, world), "--model", str(folder / "script.jsonl"), *map(str, options)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "NO_PROXY": "127.0.0.1", **(environment or {})},
-    ) as process:
-        assert process.stdout and process.stderr
-        try:
-            said = process.stdout.readline()
-            assert said, process.stderr.read()
-            yield AnswerServer(json.loads(said)["address"], process)
-        finally:
-            process.terminate()
-            process.wait(60)
+    model = ("--model", folder / "script.jsonl")
+    return started([*COMMAND, *world, *model, *options], environment)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a script for the engine and an index."""
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(world: Path) -> Iterator[StartedServer]:
+    """A server that everybody may ask."""
+    with answer_server(world) as running:
+        yield running

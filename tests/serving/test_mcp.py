@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
-from answer_server import ANSWER, FACT, PASSAGES, QUESTION, AnswerServer, answer_server
+from answer_server import ANSWER, FACT, PASSAGES, QUESTION, answer_server
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, ResourceLink, TextContent, TextResourceContents
@@ -28,6 +28,7 @@ from exsearch.retrievers import open_retriever
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig, mcp_http
 from exsearch.serving.questions import Questions
+from started_server import StartedServer
 
 ELDER, NEWER = "legacy", "2026-07-28"
 KEY = "s3cret-key"
@@ -56,12 +57,12 @@ def over_stdio(mode: str, *options: str) -> Client:
     return Client(command, mode=mode, read_timeout_seconds=120)
 
 
-def over_http(mode: str, server: AnswerServer) -> Client:
+def over_http(mode: str, server: StartedServer) -> Client:
     return Client(f"{server.address}/mcp", mode=mode, read_timeout_seconds=120)
 
 
 @pytest.fixture(params=[f"{way} {mode}" for way in ("http", "stdio") for mode in (ELDER, NEWER)])
-def open_(request: pytest.FixtureRequest, world: Path, server: AnswerServer) -> Open:
+def open_(request: pytest.FixtureRequest, world: Path, server: StartedServer) -> Open:
     way, mode = request.param.split()
     if way == "http":
         return lambda: over_http(mode, server)
@@ -185,7 +186,7 @@ async def test_what_is_wrong_is_told_in_one_line(open_: Open) -> None:
 
 
 @anyio_test
-async def test_a_client_may_find_out_the_era_by_itself(world: Path, server: AnswerServer) -> None:
+async def test_a_client_may_find_out_the_era_by_itself(world: Path, server: StartedServer) -> None:
     for client in (over_http("auto", server), over_stdio("auto", *options(world))):
         async with client:
             assert client.protocol_version == NEWER

@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from answer_server import ANSWER, FACT, PASSAGES, QUESTION, SCRIPT, AnswerServer, answer_server
+from answer_server import ANSWER, FACT, PASSAGES, QUESTION, SCRIPT, answer_server
 from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
@@ -33,6 +33,7 @@ from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
 from exsearch.serving.app import make_app
 from exsearch.serving.faces import chat, responses
+from started_server import StartedServer
 
 KEY = "s3cret-key"
 TEXT = f"{ANSWER} [1]\n- {FACT} [1]"
@@ -49,12 +50,12 @@ def model(world: Path) -> str:
 
 
 @pytest.fixture
-def client(server: AnswerServer) -> Iterator[openai.OpenAI]:
+def client(server: StartedServer) -> Iterator[openai.OpenAI]:
     with client_of(server) as opened:
         yield opened
 
 
-def client_of(server: AnswerServer, key: str = "none") -> openai.OpenAI:
+def client_of(server: StartedServer, key: str = "none") -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.address}/v1", api_key=key, max_retries=0, timeout=30)
 
 
@@ -451,7 +452,7 @@ def found(body: Body) -> Answer:
 class Locked:
     """A server with a key that takes one question at once, over a search server that may hang."""
 
-    def __init__(self, server: AnswerServer, search: FakeServer):
+    def __init__(self, server: StartedServer, search: FakeServer):
         self.server, self.search, self.client = server, search, client_of(server, KEY)
         self.model = self.client.models.list().data[0].id
         self._numbers = itertools.count()

@@ -12,13 +12,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from answer_server import ANSWER, FACT, PASSAGES, QUESTION, AnswerServer
+from answer_server import ANSWER, FACT, PASSAGES, QUESTION
 
 from exsearch.agent.events import Event, EventKind
 from exsearch.errors import RetrieverError
 from exsearch.records import CallKind, Evidence, Question, Step, StopReason, Trajectory
 from exsearch.serving.log import QuestionLog
 from exsearch.serving.traces import trace_of_log, trace_of_trajectory
+from started_server import StartedServer
 
 FILES = {
     "/": "text/html",
@@ -29,11 +30,11 @@ FILES = {
 }
 
 
-def get(server: AnswerServer, path: str, **headers: str) -> httpx2.Response:
+def get(server: StartedServer, path: str, **headers: str) -> httpx2.Response:
     return httpx2.get(f"{server.address}{path}", headers=headers)
 
 
-def ask(server: AnswerServer, question: str = QUESTION) -> list[dict[str, Any]]:
+def ask(server: StartedServer, question: str = QUESTION) -> list[dict[str, Any]]:
     """What the page is told of a question."""
     reply = httpx2.post(f"{server.address}/ask", json={"question": question})
     assert reply.status_code == 200, reply.text

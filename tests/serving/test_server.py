@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import signal
 import socket
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from answer_server import COMMAND, PASSAGES, AnswerServer, answer_server
+from answer_server import COMMAND, PASSAGES, answer_server
+
+from started_server import StartedServer
 
 KEY = "s3cret-key"
 
@@ -22,7 +25,7 @@ def locked(world: Path):
         yield running
 
 
-def get(server: AnswerServer, path: str, **headers: str) -> httpx2.Response:
+def get(server: StartedServer, path: str, **headers: str) -> httpx2.Response:
     return httpx2.get(f"{server.address}{path}", headers=headers)
 
 
@@ -90,7 +93,14 @@ def test_other_names_and_other_sites_are_turned_away(server, world):
         assert get(server, "/metrics", host=host).status_code == 200, host
     for host in ("evil.example", f"evil.example:{port}", "", "localhost.evil.example", "[::"):
         assert get(server, "/metrics", host=host).status_code == 403, host
-    for origin in ("http://evil.example", "null", "http://localhost.evil.example"):
+    assert get(server, "/metrics", origin=server.address).status_code == 200
+    elsewhere = (
+        "http://evil.example",
+        "null",
+        "http://localhost.evil.example",
+        "http://127.0.0.1:1",
+    )
+    for origin in elsewhere:
         reply = get(server, "/metrics", origin=origin)
         assert reply.status_code == 403 and "--allow-origin" in error(reply)["message"]
     options = ("--host-name", "ask.example", "--allow-origin", "http://front.example")
@@ -100,6 +110,12 @@ def test_other_names_and_other_sites_are_turned_away(server, world):
         assert reply.headers["access-control-allow-origin"] == "http://front.example"
         reply = get(open_to_others, "/metrics", host="ask.example", origin="http://evil.example")
         assert reply.status_code == 403
+    with answer_server(world, "--public-url", "https://Ask.example/at/") as behind_a_proxy:
+        given = {"host": "ask.example", "origin": "https://ask.example"}
+        assert get(behind_a_proxy, "/metrics", **given).status_code == 200
+        assert get(behind_a_proxy, "/passages/b").json()["url"] == (
+            "https://Ask.example/at/passages/b"
+        )
 
 
 def test_each_request_has_an_id(server):
@@ -123,6 +139,25 @@ def test_other_machines_need_a_key(world):
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 2
     assert "EXSEARCH_API_KEY" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "said"),
+    [
+        (("--public-url", "ask.example"), {}, "'ask.example' is no address"),
+        (("--allow-origin", "localhost:3000"), {}, "'localhost:3000' is no address"),
+        (("--allow-origin", "https://a b"), {}, "'https://a b' is no address"),
+        ((), {"EXSEARCH_API_KEY": "two words"}, "the key has signs"),
+        ((), {"EXSEARCH_API_KEY": "schl\u00fcssel"}, "the key has signs"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_one_line(options, environment, said, world):
+    command = [*COMMAND, "--index", str(world / "index"), "--engine", "scripted"]
+    command += ["--model", str(world / "script.jsonl"), *options]
+    variables = {**os.environ, **environment}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=variables)
+    assert result.returncode == 2
+    assert said in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 def test_a_port_that_is_taken_is_told_before_a_model_is_loaded(world):

@@ -11,10 +11,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from answer_server import ANSWER, FACT, PASSAGES, QUESTION, AnswerServer, answer_server
+from answer_server import ANSWER, FACT, PASSAGES, QUESTION, answer_server
 
 from exsearch.records import Passage
 from exsearch.retrievers.bm25 import Bm25Retriever
+from started_server import StartedServer
 
 
 def body(question: str, **more: Any) -> dict[str, Any]:
@@ -23,11 +24,11 @@ def body(question: str, **more: Any) -> dict[str, Any]:
     return {"id": "chat-1", "messages": [message], "trigger": "submit-message", **more}
 
 
-def ask(server: AnswerServer, value: Any) -> httpx2.Response:
+def ask(server: StartedServer, value: Any) -> httpx2.Response:
     return httpx2.post(f"{server.address}/ui/chat", json=value)
 
 
-def parts(server: AnswerServer, value: Any) -> list[dict[str, Any]]:
+def parts(server: StartedServer, value: Any) -> list[dict[str, Any]]:
     reply = ask(server, value)
     assert reply.status_code == 200
     assert reply.headers["content-type"].startswith("text/event-stream")

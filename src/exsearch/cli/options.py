@@ -34,7 +34,9 @@ Command = Callable[..., Any]
 _METHOD_SETTINGS = ("max_steps", "passages", "passage_words", "context", "select")
 
 
-def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, listed in this order."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
@@ -80,7 +82,7 @@ def _bars(ctx: click.Context, parameter: click.Parameter, quiet: bool) -> Bars:
     return Bars(not quiet)
 
 
-common = _together(
+common = together(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object, last on stdout."),
     click.option("-q", "--quiet", "bars", is_flag=True, callback=_bars, help="No progress bars."),
     click.option(
@@ -121,7 +123,7 @@ allow_host_option = click.option(
     "EXSEARCH_ALLOW_HOST.",
 )
 
-index_option = _together(
+index_option = together(
     allow_host_option,
     click.option(
         "--index",
@@ -132,7 +134,7 @@ index_option = _together(
     timeout_option,
 )
 
-place_option = _together(
+place_option = together(
     allow_host_option,
     click.option(
         "--index",
@@ -167,7 +169,7 @@ _verify_option = click.option(
     help="Use a model that was written here without comparing it with its manifest.",
 )
 
-model_options = _together(
+model_options = together(
     _verify_option,
     click.option(
         "--model",
@@ -227,7 +229,7 @@ model_options = _together(
     ),
 )
 
-method_options = _together(
+method_options = together(
     click.option(
         "--method",
         metavar="METHOD",
@@ -281,7 +283,7 @@ set_option = click.option(
     help="A value that replaces the recipe's, such as gem.iterations=3; may be repeated.",
 )
 
-recipe_model_options = _together(
+recipe_model_options = together(
     _verify_option,
     click.option(
         "--model", metavar="MODEL", help="The model to start from. Default: the recipe's."

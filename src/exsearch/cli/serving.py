@@ -29,6 +29,7 @@ from exsearch.cli.options import (
     place_of,
     place_option,
     timeout_option,
+    together,
 )
 from exsearch.cli.output import tell
 from exsearch.progress import Bars
@@ -59,19 +60,17 @@ Examples:
 """
 
 
-def _bound_options(command: Any) -> Any:
-    """The options that bound what is in hand and what is told."""
-    command = click.option(
+_bound_options = together(
+    click.option("--max-questions", type=COUNT, default=256, help="Questions in hand at once."),
+    click.option(
         "--deadline",
         type=click.FloatRange(0, 1e6, min_open=True, max_open=True),
         default=300.0,
         metavar="SECONDS",
         help="Seconds until a question is given up.",
-    )(command)
-    command = abstain_option(command)
-    return click.option(
-        "--max-questions", type=COUNT, default=256, help="Questions in hand at once."
-    )(command)
+    ),
+    abstain_option,
+)
 
 
 @click.command(epilog=SERVE_EXAMPLES)
@@ -115,9 +114,9 @@ def serve(host: str, port: int, key_env: str, as_json: bool, bars: Bars, **optio
 
     Answers until it is stopped; questions in hand are answered first.
     """
-    from exsearch.http_server import check_installed, listen
+    from exsearch.http_server import ALL_PACKAGES, check_installed, listen
 
-    check_installed("serve")
+    check_installed("serve", ALL_PACKAGES)
     from exsearch.serving import ServeConfig
     from exsearch.serving.server import check_open
     from exsearch.serving.server import serve as run
@@ -183,7 +182,7 @@ def mcp(ctx: click.Context, action: str | None, as_json: bool, bars: Bars, **opt
     `exsearch mcp install` adds the command, with the options that are given, to the settings of
     assistants. No key is written: those stand in the environment.
     """
-    from exsearch.http_server import check_installed
+    from exsearch.http_server import ALL_PACKAGES, check_installed
 
     if action == "install":
         _install(ctx, as_json, bars, options)
@@ -191,7 +190,7 @@ def mcp(ctx: click.Context, action: str | None, as_json: bool, bars: Bars, **opt
     installing = {name: options[name] for name in ("into", "show", "force") if options[name]}
     if installing:
         raise click.UsageError("--into, --print and --force are for `exsearch mcp install`")
-    check_installed("mcp", ("mcp",))
+    check_installed("mcp", ALL_PACKAGES)
     from exsearch.serving import ServeConfig
     from exsearch.serving.mcp_stdio import claim_streams, serve_stdio
 

@@ -176,6 +176,9 @@ class GuardedRetriever:
             self._missed += 1
             late = f"{self._name}: no reply within {self.timeout:g} s"
             return RetrieverError(f"{late}; see that it works, or set retriever.timeout higher")
+        except KeyboardInterrupt:  # an end of the process aborts a thread that is within C++
+            self.close()
+            raise
         self._missed = 0
         return result
 

@@ -8,9 +8,12 @@ gate (`gate`). One process serves, and all questions share one runner's batches.
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from exsearch.config import check_least, check_positive
+from exsearch.errors import ConfigError
 
+_ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?", re.IGNORECASE)
 MAX_BODY = 1 << 20  # bytes
 MAX_QUESTION = 20_000  # characters; longer ones fit no model
 
@@ -33,7 +36,8 @@ class ServeConfig:
         key: What a client has to send; empty lets everybody in.
 
     Raises:
-        ValueError: a value that can't be used.
+        ConfigError: a key that no header carries, or an address that is none.
+        ValueError: another value that can't be used.
     """
 
     model: str
@@ -49,4 +53,7 @@ class ServeConfig:
         check_least(self, max_questions=1, kept=0)
         check_positive(self, "deadline")
         if not self.key.isascii() or any(sign.isspace() for sign in self.key):
-            raise ValueError("the key has signs that no header carries; use letters and digits")
+            raise ConfigError("the key has signs that no header carries; use letters and digits")
+        for address in (*self.origins, *([self.public_url] if self.public_url else ())):
+            if not _ADDRESS.fullmatch(address):
+                raise ConfigError(f"{address!r:.99} is no address; write https://NAME[:PORT]")

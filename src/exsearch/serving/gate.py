@@ -40,9 +40,9 @@ class Gate:
 
     def __init__(self, app: ASGIApp, config: ServeConfig, metrics: Metrics):
         self._app, self._config, self._metrics = app, config, metrics
-        public = urlsplit(config.public_url).hostname
-        self._hosts = {*_OWN_NAMES, *map(str.lower, config.hosts), *([public] if public else [])}
-        self._origins = {origin.rstrip("/").lower() for origin in config.origins}
+        public = [config.public_url] if config.public_url else []
+        self._hosts = {*_OWN_NAMES, *map(str.lower, config.hosts), *map(_host, public)}
+        self._origins = {_origin(address) for address in (*config.origins, *public)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request (ASGI)."""
@@ -53,7 +53,6 @@ class Gate:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         id_ = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        scope.setdefault("state", {})["request_id"] = id_
         start, status = time.perf_counter(), 499  # as nginx has it: who asked has gone
 
         async def send_on(message: Message) -> None:
@@ -79,11 +78,12 @@ class Gate:
 
     def _refused(self, headers: Headers) -> Refusal | None:
         """Why a request is turned away; None where it is let in."""
-        host = _host(f"//{headers.get('host', '')}")
-        if host not in self._hosts:
+        host = headers.get("host", "").lower()
+        if _host(f"//{host}") not in self._hosts:
             return Refusal(403, "asked under a name that is not served; --host-name NAME names it")
         origin = headers.get("origin")
-        if origin is not None and origin.lower() not in self._origins and _host(origin) != host:
+        own = origin is None or urlsplit(origin.lower()).netloc == host
+        if not own and _origin(origin or "") not in self._origins:
             return Refusal(403, "asked from another site's page; --allow-origin ADDRESS lets it in")
         if self._config.key and not self._known(headers.get("authorization", "")):
             return Refusal(
@@ -105,6 +105,11 @@ class Gate:
         elif kind.lower() != "bearer":
             return False
         return hmac.compare_digest(given.strip().encode(), self._config.key.encode())
+
+
+def _origin(address: str) -> str:
+    """The scheme, name and port of an address, as a browser has them in `Origin`."""
+    return "/".join(address.lower().split("/", 3)[:3])
 
 
 def _host(address: str) -> str:

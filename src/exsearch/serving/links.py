@@ -5,9 +5,12 @@ It is made, never opened.
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
+
+from exsearch.agent.cited import Mark
 
 
 def passage_url(request: Request, id: str) -> str:
@@ -19,3 +22,19 @@ def passage_url(request: Request, id: str) -> str:
     """
     base = request.app.state.config.public_url or str(request.base_url)
     return f"{base.rstrip('/')}/passages/{quote(id, safe='')}"
+
+
+def url_citation(request: Request, mark: Mark) -> dict[str, Any]:
+    """What OpenAI's APIs say of a number in the text: its place, and the passage it stands for.
+
+    Args:
+        request: The request that is answered.
+        mark: The number.
+    """
+    passage = mark.source.passage
+    return {
+        "start_index": mark.start,
+        "end_index": mark.end,
+        "title": passage.title or passage.id,
+        "url": passage_url(request, passage.id),
+    }

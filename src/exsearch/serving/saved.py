@@ -17,7 +17,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from exsearch.http_server import GRACE
+from exsearch.http_server import uvicorn_config
+from exsearch.records import Trajectory
 from exsearch.serving.faces import page
 from exsearch.serving.refusals import Refusal
 from exsearch.serving.traces import row_of, trace_of_trajectory
@@ -43,7 +44,7 @@ def make_saved_app(name: str, columns: Sequence[str], rows: Sequence[Sequence[Tr
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.include_router(page.files_router)
     of = {trajectory_of(row[0]).id: row for row in rows}
-    listed = [_joined(*(row_of(id, trajectory_of(trace)) for trace in of[id])) for id in of]
+    listed = [_joined(*(_row(id, trajectory_of(trace)) for trace in of[id])) for id in of]
 
     @app.get("/about")
     async def about() -> dict[str, Any]:
@@ -69,15 +70,12 @@ def serve_saved(app: ASGIApp, listener: socket.socket) -> None:
         app: The app, as `make_saved_app` made it.
         listener: The socket that listens; it is closed at the end.
     """
-    settings = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE,
-    )
     with listener, contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(settings).run([listener])
+        uvicorn.Server(uvicorn_config(app)).run([listener])
+
+
+def _row(id: str, trajectory: Trajectory) -> dict[str, Any]:
+    return row_of(id, trajectory, trajectory.answer)
 
 
 def _joined(first: dict[str, Any], *second: dict[str, Any]) -> dict[str, Any]:

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import Callable
 
 import uvicorn
 
 from exsearch.errors import ConfigError
-from exsearch.http_server import GRACE, address_of, is_loopback
+from exsearch.http_server import GRACE, address_of, is_loopback, uvicorn_config
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
 from exsearch.serving.app import make_app
 from exsearch.serving.questions import Questions
-
-logger = logging.getLogger(__name__)
 
 
 def check_open(listener: socket.socket, config: ServeConfig) -> None:
@@ -51,15 +48,7 @@ def serve(
         on_ready: Gets the server's address once it answers.
     """
     app, questions = make_app(searcher, config)
-    settings = uvicorn.Config(
-        app,
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,  # longer than a client's, so that it is the client who ends
-        timeout_graceful_shutdown=GRACE,
-    )
+    settings = uvicorn_config(app, lifespan="on")
     with listener, contextlib.suppress(KeyboardInterrupt), searcher:
         _Server(settings, questions, lambda: on_ready(address_of(listener))).run([listener])
 
@@ -80,7 +69,6 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what is in hand, and end."""
-        self._questions.closing = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._questions.drain(), GRACE)
         await super().shutdown(sockets=sockets)

@@ -19,6 +19,8 @@ from exsearch.trajectories import Trace, trajectory_of
 
 FORM = 1  # of a trace; a page refuses a newer one
 
+NOTHING = CitedAnswer("", "", (), (), ())  # of a question that has not ended, or failed
+
 AddressOf = Callable[[str], str | None]  # the address of the passage with an id
 
 
@@ -40,7 +42,7 @@ def trace_of_log(log: QuestionLog, address_of: AddressOf) -> dict[str, Any]:
         "steps": _steps(steps, _times(log), trajectory, address_of),
         "events": [_event(event, log, address_of) for event in log.events],
         "error": str(log.error) if log.error else None,
-        **_outcome(trajectory, address_of, log.abstain),
+        **_outcome(trajectory, log.answer if trajectory else NOTHING, address_of),
     }
     return finite(values)
 
@@ -62,24 +64,24 @@ def trace_of_trajectory(trace: Trace, address_of: AddressOf = lambda _: None) ->
         "steps": _steps(trajectory.steps, [], trajectory, address_of),
         "events": [],
         "error": trajectory.error,
-        **_outcome(trajectory, address_of),
+        **_outcome(trajectory, cited_answer(trajectory), address_of),
         "weight": trace.weight if weighed else None,
     }
     return finite(values)
 
 
-def row_of(id: str, trajectory: Trajectory, abstain: float = 0.0) -> dict[str, Any]:
+def row_of(id: str, trajectory: Trajectory, answer: str) -> dict[str, Any]:
     """What a list of traces tells of one of them.
 
     Args:
         id: The trace's id.
         trajectory: The trajectory that it is of.
-        abstain: The least confidence of an answer that is told.
+        answer: The answer that is told of it; empty where it is withheld.
     """
     return {
         "id": id,
         "question": trajectory.question.question,
-        "answer": cited_answer(trajectory, abstain).answer if abstain else trajectory.answer,
+        "answer": answer,
         "seconds": trajectory.seconds,
         "stop_reason": trajectory.stop_reason.value,
         "error": trajectory.error,
@@ -119,10 +121,9 @@ def _named(id: str, question: str) -> dict[str, Any]:
 
 
 def _outcome(
-    trajectory: Trajectory | None, address_of: AddressOf, abstain: float = 0.0
+    trajectory: Trajectory | None, answer: CitedAnswer, address_of: AddressOf
 ) -> dict[str, Any]:
     """What came out: the answer with its claims and sources, and why it ended."""
-    answer = cited_answer(trajectory, abstain) if trajectory else CitedAnswer("", "", (), (), ())
     marks = iter(answer.marks)
     return {
         "answer": answer.answer,

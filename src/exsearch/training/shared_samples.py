@@ -53,7 +53,7 @@ def shared_samples(
     own = json.loads(json.dumps(to_plain(recipe)))
     if difference := first_difference(_drawn_by(other), _drawn_by(own)):
         raise RunError(f"{place} drew its samples otherwise: {difference}")
-    items = list(WeightedFile(run.folder / first / "trajectories.jsonl"))
+    items = list(WeightedFile(run.stage(first).trajectories))
     groups = by_question(items)
     if [group[0].trajectory.question for group in groups] != list(questions):
         raise RunError(f"{place} drew its samples for other questions")

@@ -17,7 +17,7 @@ import uvicorn
 
 from exsearch.errors import ExSearchError
 from exsearch.hardware import usable_cores
-from exsearch.http_server import GRACE
+from exsearch.http_server import uvicorn_config
 from exsearch.retrievers import open_retriever
 from exsearch.retrievers.guarded import guarded
 from exsearch.retrievers.serving import ServerConfig
@@ -42,16 +42,7 @@ def work(config: ServerConfig, channel: socket.socket, metrics: str) -> None:
         except ExSearchError as error:
             _tell(channel, error=str(error), exit_code=error.exit_code)
         else:
-            settings = uvicorn.Config(
-                app,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=75,  # longer than a client's, so that it is the client who ends
-                timeout_graceful_shutdown=GRACE,
-            )
-            _Server(settings, channel).run()
+            _Server(uvicorn_config(app), channel).run()
 
 
 class _Server(uvicorn.Server):

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from exsearch.records import StopReason
-from exsearch.serving.links import passage_url
+from exsearch.serving.links import url_citation
 from exsearch.serving.log import QuestionLog
 from exsearch.serving.refusals import Refusal, failure_of
 from exsearch.serving.requests import (
@@ -202,15 +202,7 @@ async def _chunks(request: Request, log: QuestionLog, usage: bool) -> AsyncItera
 def _answer(request: Request, log: QuestionLog) -> Answer:
     answer = log.answer
     annotations = [
-        Annotation(
-            url_citation=UrlCitation(
-                start_index=mark.start,
-                end_index=mark.end,
-                title=mark.source.passage.title or mark.source.passage.id,
-                url=passage_url(request, mark.source.passage.id),
-            )
-        )
-        for mark in answer.marks
+        Annotation(url_citation=UrlCitation(**url_citation(request, mark))) for mark in answer.marks
     ]
     steps = "".join(f"{text}\n" for event in log.events if (text := event_text(event)))
     return Answer(content=answer.text, annotations=annotations, reasoning_content=steps)

@@ -88,7 +88,7 @@ async def about(request: Request) -> dict[str, Any]:
 async def traces(request: Request) -> dict[str, Any]:
     """The remembered questions, the newest first."""
     logs = _questions(request).remembered(LISTED)
-    rows = [row_of(log.id, log.trajectory, log.abstain) for log in logs if log.trajectory]
+    rows = [row_of(log.id, log.trajectory, log.answer.answer) for log in logs if log.trajectory]
     return {"traces": finite(rows)}
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from exsearch.agent.events import Event, EventKind
 from exsearch.records import StopReason
-from exsearch.serving.links import passage_url
+from exsearch.serving.links import url_citation
 from exsearch.serving.log import QuestionLog
 from exsearch.serving.refusals import Refusal, failure_of
 
@@ -236,13 +236,7 @@ class Telling:
         part.text = answer.text
         yield self._of("output_text.delta", **at, delta=part.text, logprobs=[])
         for number, mark in enumerate(answer.marks):
-            passage = mark.source.passage
-            citation = UrlCitation(
-                start_index=mark.start,
-                end_index=mark.end,
-                title=passage.title or passage.id,
-                url=passage_url(self._request, passage.id),
-            )
+            citation = UrlCitation(**url_citation(self._request, mark))
             part.annotations.append(citation)
             added = {"annotation_index": number, "annotation": citation.model_dump()}
             yield self._of("output_text.annotation.added", **at, **added)
