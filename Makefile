@@ -40,8 +40,9 @@ test-slow: $(VENV)/.dev ## run the slow tests too, and those that need a network
 test-vllm: $(VLLM_VENV)/.installed ## run the tests of the vLLM engine, on a CPU (installs 3 GB)
 	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engines/vllm $(PYTEST_ARGS)
 
-test-clients: $(CLIENTS_VENV)/.installed ## have other people's clients ask the server (npm; apt-get install chromium)
+test-clients: $(CLIENTS_VENV)/.installed $(VENV)/.dev ## have other people's clients ask the server (npm; apt-get install chromium)
 	EXSEARCH_NODE=$(NODE_HOME)/bin/node EXSEARCH_NODE_MODULES=$(abspath $(CLIENTS_VENV)/js/node_modules) \
+	  EXSEARCH_SERVER_PYTHON=$(abspath $(BIN))/python \
 	  $(CLIENTS_VENV)/bin/python -m pytest -m clients tests/clients $(PYTEST_ARGS)
 
 check: $(VENV)/.dev count ## format, lint, types, import layers, lines of code

@@ -1,5 +1,6 @@
-"""Programs of other people ask a real server, with the world of the tests of serving."""
+"""Programs of other people ask real servers, with the world of the tests of serving."""
 
 from answer_server import server, world
+from asked_server import asked
 
-__all__ = ["server", "world"]
+__all__ = ["asked", "server", "world"]

@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from answer_server import ANSWER, QUESTION
+from asked_server import Asked
 
 from started_server import StartedServer
 
@@ -40,15 +40,15 @@ def run(package: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_inspector_lists_and_calls_the_tools(server: StartedServer):
+def test_the_inspector_lists_and_calls_the_tools(asked: Asked):
     package = "@modelcontextprotocol/inspector"
-    place = ("--cli", f"{server.address}/mcp", "--transport", "http", "--method")
+    place = ("--cli", f"{asked.address}/mcp", "--transport", "http", "--method")
     listed = run(package, *place, "tools/list")
     assert listed.returncode == 0, listed.stderr
     assert [t["name"] for t in json.loads(listed.stdout)["tools"]] == ["search", "fetch", "ask"]
-    asked = (*place, "tools/call", "--tool-name", "ask", "--tool-arg", f"question={QUESTION}")
-    told = json.loads(run(package, *asked).stdout)
-    assert told["structuredContent"]["answer"] == ANSWER
+    call = ("tools/call", "--tool-name", "ask", "--tool-arg", f"question={asked.question}")
+    told = json.loads(run(package, *place, *call).stdout)
+    assert told["structuredContent"]["answer"] == asked.answer
 
 
 def test_the_conformance_suite_passes_where_it_applies(server: StartedServer):

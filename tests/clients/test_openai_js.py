@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from answer_server import ANSWER, QUESTION
-
-from started_server import StartedServer
+from asked_server import Asked
 
 pytestmark = pytest.mark.clients
 
@@ -18,21 +17,22 @@ NODE = os.environ.get("EXSEARCH_NODE", "node")
 SCRIPT = Path(__file__).with_name("openai.mjs")
 
 
-def test_both_apis_answer_it_streamed_and_not(server: StartedServer):
-    command = [NODE, str(SCRIPT), server.address, "script.jsonl", QUESTION]
+def test_both_apis_answer_it_streamed_and_not(asked: Asked):
+    command = [NODE, str(SCRIPT), asked.address, asked.model, asked.question]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
-    assert told["models"] == ["script.jsonl"]
+    assert told["models"] == [asked.model]
 
     message = told["chat"]["choices"][0]["message"]
-    assert message["content"].startswith(f"{ANSWER} [1]")
+    assert message["content"].startswith(asked.says)
     assert told["streamed"] == message["content"]
     assert told["thought"] == message["reasoning_content"]
     assert told["usage"] == told["chat"]["usage"]
     for note in message["annotations"]:
         cited = note["url_citation"]
-        assert message["content"][cited["start_index"] : cited["end_index"]] == "[1]"
+        mark = message["content"][cited["start_index"] : cited["end_index"]]
+        assert re.fullmatch(r"\[\d+\]", mark)
 
     assert told["response"]["output_text"] == told["final"]["output_text"] == message["content"]
     assert told["again"]["output"] == told["response"]["output"]

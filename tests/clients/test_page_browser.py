@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from answer_server import answer_server
+from asked_server import Asked
 from saved_page import show_page, write_saved
 
 from exsearch.records import Passage
@@ -162,6 +163,17 @@ def test_it_is_used_by_keyboard_alone(chromium, quillmoor, tmp_path):
         page.locator("#file").set_input_files(file)
         page.get_by_text("What it rests on").wait_for()
         assert page.locator(".answer").inner_text() == text
+
+
+def test_whoever_answers_is_asked_by_keyboard_and_cites(chromium, asked: Asked):
+    with opened(chromium, asked.address) as page:
+        page.keyboard.type(asked.question)
+        page.keyboard.press("Enter")
+        page.get_by_text("What it rests on").wait_for(timeout=120_000)
+        assert page.locator(".said").inner_text().startswith(asked.answer)
+        tab_to(page, str(asked.number))
+        page.keyboard.press("Enter")
+        assert asked.answer in page.locator("dialog[open] mark").inner_text()
 
 
 def test_what_is_doubtful_is_said_in_words(chromium, quillmoor):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from answer_server import ANSWER, FACT, QUESTION, answer_server
+from asked_server import Asked
 
 from started_server import StartedServer
 
@@ -19,7 +22,7 @@ NODE = os.environ.get("EXSEARCH_NODE", "node")
 SCRIPT = Path(__file__).with_name("ui_stream.mjs")
 
 
-def read(server: StartedServer, question: str) -> dict[str, Any]:
+def read(server: StartedServer | Asked, question: str) -> dict[str, Any]:
     command = [NODE, str(SCRIPT), server.address, question]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
@@ -42,6 +45,16 @@ def test_an_answer_is_read(server):
         assert text["text"][cited["startIndex"] : cited["endIndex"]] == "[1]"
         assert cited["source"]["url"] == source["url"]
     assert message["metadata"]["stopReason"] == "answered"
+
+
+def test_an_answer_and_its_sources_are_read_whoever_answers(asked: Asked):
+    told = read(asked, asked.question)
+    assert told["errors"] == [] and told["kinds"][0] == "start" and told["kinds"][-1] == "finish"
+    text = told["message"]["parts"][-1]
+    assert text["text"].startswith(asked.says) and text["citations"]
+    for cited in text["citations"]:
+        assert re.fullmatch(r"\[\d+\]", text["text"][cited["startIndex"] : cited["endIndex"]])
+        assert httpx2.get(cited["source"]["url"]).status_code == 200
 
 
 def test_no_answer_is_read(server):

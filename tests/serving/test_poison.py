@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 from answer_server import ANSWER, QUESTION, SCRIPT, Shelf
-from poison import ATTACKS, poisoned
+from benchmarks.poison import ATTACKS, poisoned
 
 from exsearch.agent.events import EventKind
 from exsearch.engines.scripted import ScriptedEngine
