@@ -33,6 +33,8 @@ from exsearch.diagnosis.rates import difference, rate
 from exsearch.errors import RunError
 from exsearch.evaluation.significance import mean_interval
 from exsearch.records import (
+    Call,
+    CallKind,
     Evidence,
     Passage,
     Question,
@@ -355,3 +357,16 @@ def test_the_page_defines_what_is_shown():
     watched = [name for name, *_ in WATCHED]
     for term in [*watched, "overfitting", "weights collapse", "hopeless questions"]:
         assert term in page, term
+
+
+def test_a_record_counts_where_it_says_what_the_passage_that_it_names_says():
+    passages = (
+        Passage("businger", "Joost Businger", "He is a professor at the University of Washington."),
+        Passage("journal", "A journal", "It was established in 1970."),
+    )
+    question = Question("q", "When was his university founded?", ("1861",), ("businger", "uw"))
+    for text, recorded in (("1970", False), ("University of Washington", True)):
+        step = Step("his university", passages, evidence=Evidence(text, ("businger",)))
+        calls = (Call(CallKind.RECORD, (1,), (2,)),)
+        fate, _ = fates(Trajectory(question, (step,), calls, "1970", StopReason.ANSWERED))
+        assert (fate.shown, fate.recorded) == (True, recorded), text

@@ -151,6 +151,18 @@ def test_without_searches_nobody_knows_whose_fault_it_is(world: World):
     assert reached.searches == 0
 
 
+def test_where_only_the_answer_is_known_retrieval_is_not_blamed(world: World, retriever):
+    told = [asks_badly(world, tale) for tale in lost(world)]
+    bare = [
+        dataclasses.replace(
+            trace, question=dataclasses.replace(trace.question, supporting=(), decomposition=())
+        )
+        for trace in told
+    ]
+    cases, _ = reach_all(bare, retriever)
+    assert {cause(case) for case in cases} == {Cause.UNTOLD}
+
+
 def test_a_right_answer_has_no_cause(world: World, retriever):
     cases, _ = reach_all([world.good(tale) for tale in world.tales], retriever)
     assert not any(cause(case) for case in cases)

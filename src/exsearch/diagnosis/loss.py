@@ -79,10 +79,10 @@ def _broken(case: Case, number: int) -> Cause:
     fate, reach = case.fates[number], case.reaches[number]
     if fate.found:
         return Cause.RECORD if fate.shown else Cause.NOT_SHOWN
+    if reach is Reach.UNKNOWN or (reach is Reach.NOTHING and fate.need.support_id is None):
+        return Cause.UNTOLD  # the answer of a question of many hops may need queries of its own
     if reach is Reach.NOTHING:
         return Cause.RETRIEVAL
-    if reach is Reach.UNKNOWN:
-        return Cause.UNTOLD
     return Cause.STOP if _never_searched(case.trajectory, case.fates) else Cause.QUERY
 
 

@@ -10,10 +10,11 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from exsearch.agent.citations import copied, find
 from exsearch.agent.shown import shown_before
 from exsearch.evaluation.groups import Group, group_of
 from exsearch.evaluation.metrics import exact_match, normalize
-from exsearch.records import CallKind, Passage, Question, Step, Trajectory
+from exsearch.records import CallKind, Evidence, Passage, Question, Step, Trajectory
 from exsearch.training.warm_up import filled
 
 
@@ -144,14 +145,19 @@ def _fate(need: Need, trajectory: Trajectory) -> Fate:
         telling |= bool(told)
         seen = parts_shown(step, told or own)
         shown |= holds(seen, need.targets) if told else bool(seen)
-        ids = {passage.id for passage in own}
-        named |= step.evidence is not None and not ids.isdisjoint(step.evidence.passage_ids)
+        named |= step.evidence is not None and any(_copies(step.evidence, p) for p in own)
     by_text = telling or need.also != frozenset()  # else it is not known to be about the answer
     written = by_text and any(said(note, need.targets) for note in _notes(trajectory.steps))
     if written:
         return Fate(need, True, True, True)
     recorded = shown and (named and not telling if writes_records(trajectory) else True)
     return Fate(need, found, shown, recorded)
+
+
+def _copies(evidence: Evidence, passage: Passage) -> bool:
+    """Whether a record names a passage, and says something that stands in it."""
+    said_by = find(evidence.text, passage) or copied(evidence.text, passage.title)
+    return passage.id in evidence.passage_ids and said_by is not None
 
 
 def parts_shown(step: Step, passages: Iterable[Passage]) -> list[Passage]:
