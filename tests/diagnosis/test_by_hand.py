@@ -23,6 +23,7 @@ from planted import (
     records_wrong,
     searches_on,
 )
+from tools.reading import kappa
 
 from exsearch.cli import cli
 from exsearch.diagnosis.alarms import WATCHED, alarms
@@ -46,6 +47,8 @@ from exsearch.records import (
 )
 from exsearch.show.diagnosis import TABLES, diagnosis_text
 from exsearch.show.traces import find_traces
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(*words: object, code: int = 0) -> Result:
@@ -370,3 +373,19 @@ def test_a_record_counts_where_it_says_what_the_passage_that_it_names_says():
         calls = (Call(CallKind.RECORD, (1,), (2,)),)
         fate, _ = fates(Trajectory(question, (step,), calls, "1970", StopReason.ANSWERED))
         assert (fate.shown, fate.recorded) == (True, recorded), text
+
+
+def test_the_agreement_with_a_reading_is_cohens_kappa():
+    read = ["record"] * 6 + ["query"] * 4
+    told = ["record"] * 5 + ["query"] * 4 + ["record"]
+    # 8 of 10 the same; by chance .6 * .6 + .4 * .4 = .52
+    assert kappa(read, told) == pytest.approx((0.8 - 0.52) / (1 - 0.52))
+
+
+def test_what_was_read_stands_by_ids_and_labels_alone():
+    for name in ("first", "second"):
+        lines = (ROOT / "results" / "readings" / f"{name}.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert len({(row["part"], row["id"]) for row in rows}) == 60
+        assert {row["cause"] for row in rows} <= set(Cause)
+        assert all(row.keys() == {"id", "part", "cause"} for row in rows)
