@@ -24,7 +24,7 @@ from exsearch.serving import ServeConfig
 from exsearch.serving.faces import chat, models, page, responses, ui_stream
 from exsearch.serving.faces.spans import tell_spans
 from exsearch.serving.gate import Gate
-from exsearch.serving.links import passage_url
+from exsearch.serving.links import own_url, passage_url
 from exsearch.serving.log import QuestionLog
 from exsearch.serving.mcp_http import PATH, McpOverHttp
 from exsearch.serving.metrics import CONTENT_TYPE, Metrics
@@ -55,7 +55,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
 
     def link_of(request: Request | None, id: str) -> str:
         assert request is not None  # over HTTP there always is one
-        return passage_url(request, id)
+        return own_url(request, id)
 
     mcp = McpOverHttp(questions, link_of)
     app = FastAPI(
@@ -92,8 +92,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         (found,) = await asyncio.to_thread(searcher.retriever.fetch, [id])
         if found is None:
             raise Refusal(404, f"no passage has the id {id!r}", param="id", code="not_found")
-        url = passage_url(request, found.id)
-        return {"id": found.id, "title": found.title, "text": found.text, "url": url}
+        return {**found.fields, "url": passage_url(request, found)}
 
     gate = Gate(app, config, metrics)
     if not config.origins:

@@ -187,7 +187,7 @@ def _result(request: Request, passage: Passage) -> dict[str, Any]:
         "id": passage.id,
         "title": passage.title,
         "text": passage.text,
-        "url": passage_url(request, passage.id),
+        "url": passage_url(request, passage),
         "score": passage.score,
     }
 
@@ -196,7 +196,7 @@ def _source(request: Request, source: Source, id: str) -> dict[str, Any]:
     passage = source.passage
     return {
         id: str(source.number),
-        "url": passage_url(request, passage.id),
+        "url": passage_url(request, passage),
         "title": passage.title or passage.id,
         "providerMetadata": {"exsearch": {"passageId": passage.id, "sentence": source.sentence}},
     }
