@@ -128,7 +128,7 @@ def test_the_schema_names_the_statuses_that_are_answered(server):
         for operation in ways.values()
     }
     asked = {path for path, statuses in of.items() if "422" in statuses}  # a question, none else
-    assert asked == {"/v1/chat/completions", "/v1/responses", "/ui/chat", "/ask"}
+    assert asked == {"/v1/chat/completions", "/v1/responses", "/ui/chat", "/ag-ui", "/ask"}
     assert of["/passages/{id}"] == {"200", "400", "401", "403", "404", "500"}
     assert of["/healthz"] == {"200", "400"}
     assert get(server, "/v1/responses/x?stream=perhaps").status_code == 400

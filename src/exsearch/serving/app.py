@@ -21,7 +21,7 @@ import exsearch
 from exsearch.errors import ExSearchError
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
-from exsearch.serving.faces import chat, models, page, responses, ui_stream
+from exsearch.serving.faces import ag_ui, chat, models, page, responses, ui_stream
 from exsearch.serving.faces.spans import tell_spans
 from exsearch.serving.gate import OPEN, Gate
 from exsearch.serving.links import own_url, passage_url
@@ -70,7 +70,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         responses=documented(400, 401, 403),
         lifespan=lambda _: mcp.running(),
     )
-    for face in (models, chat, responses, ui_stream, page):
+    for face in (models, chat, responses, ui_stream, ag_ui, page):
         app.include_router(face.router)
     app.include_router(page.files_router)
     app.state.questions, app.state.config = questions, config
