@@ -64,7 +64,7 @@ def script(n: int) -> list[tuple[str, str]]:
     rules = [(f"{found}mill", f"[1] {fact}"), (f"{asked}\nnone", f"Search: Fenwick{n} mill")]
     if KINDS[n % 5] == "two steps":
         second = f"Fenwick{n}, built by Ada, loved the sea of Wales"
-        rules += [(f"{found}sea", f"[1] {second}"), (f"2. {second}", f"Answer: {answer}")]
+        rules += [(f"{found}sea", f"[1] {second}"), (second, f"Answer: {answer}")]
         return [*rules, (asked, f"Search: Fenwick{n} sea")]
     return [*rules, (asked, f"Answer: {answer}")]
 
