@@ -41,6 +41,7 @@ PASSAGES = [
     ),
     Passage("long", "Zebras", "Zebras have stripes. " + "They eat grass. " * 2000),
 ]
+PASSAGES[0] = dataclasses.replace(PASSAGES[0], url="https://bees.example/蜜蜂?a=1#b")
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ EXTRAS = {
     "exsearch.retrievers.serving.metrics",
     "exsearch.retrievers.serving.worker",
     "exsearch.serving.app",
+    "exsearch.serving.faces.ag_ui",
     "exsearch.serving.faces.chat",
     "exsearch.serving.faces.mcp",
     "exsearch.serving.faces.models",
@@ -96,7 +97,7 @@ EXTRAS = {
     "exsearch.serving.streams",
 }
 OPTIONAL = (
-    *("fastapi", "mcp", "opentelemetry", "prometheus_client", "starlette", "uvicorn"),
+    *("ag_ui", "fastapi", "mcp", "opentelemetry", "prometheus_client", "starlette", "uvicorn"),
     *("elasticsearch", "opensearchpy", "psycopg", "pymilvus", "qdrant_client"),
 )
 

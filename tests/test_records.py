@@ -25,6 +25,7 @@ from exsearch.records import (
     from_json,
     to_json,
 )
+from exsearch.records.question import is_web_address
 
 texts = st.text(max_size=12)
 floats = st.floats(allow_nan=False)
@@ -147,6 +148,53 @@ def test_version_0_still_loads(z):
     assert from_json(WeightedTrajectory, version_0(w)) == dataclasses.replace(
         w, trajectory=expected
     )
+
+
+def test_a_url_is_kept_and_costs_nothing_where_there_is_none():
+    quoting = Passage("a", 'T","url":""', ',"url":""')
+    assert '"url":' not in to_json(quoting) and from_json(Passage, to_json(quoting)) == quoting
+    linked = dataclasses.replace(quoting, url="https://a.example/b?c=d#e")
+    assert from_json(Passage, to_json(linked)) == linked
+    assert linked.fields["url"] == linked.url and "url" not in quoting.fields
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a.b", "HTTPS://[::1]:8000/(x)'", "https://bücher.example/ä"]
+)
+def test_what_is_a_web_address(url):
+    assert is_web_address(url) and Passage("a", "", "", url=url).url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "javascript:alert(1)",
+            "ftp://a.b",
+            "/wiki/A",
+            "a.b",
+            "http://",
+            "https:///a",
+            "http://[a",
+        ),
+        *(
+            "http://a.b/ c",
+            "http://a.b/\n",
+            "http://a.b/\u202e",
+            "\x00http://a.b",
+            None,
+            7,
+            ["http://a"],
+        ),
+        *("http://bank.example@a.b", "http://a.b:x", "http://a.b:0", f"http://a.b/{'a' * 2000}"),
+        *("http://a.b/<b>", 'http://a.b/"', "http://a.b/\\c"),
+    ],
+)
+def test_what_is_none_becomes_empty(url):
+    assert not is_web_address(url) and Passage("a", "", "", url=url).url == ""
+    if isinstance(url, str):
+        line = json.dumps({"id": "a", "title": "", "text": "", "url": url})
+        assert from_json(Passage, line).url == ""
 
 
 def test_a_newer_version_is_refused():

@@ -192,6 +192,9 @@ def test_an_answer_names_the_sentences_that_say_it():
         "",
         '  [1] Peter Pan (p1): "A play by Barrie."',
     ]
+    linked = Passage("p1", "Peter Pan", play.text, url="https://a.example/p")
+    shown = answer_text(trajectory(steps=(Step("who", (linked,), None, steps[0].evidence),)))
+    assert shown.splitlines()[-1] == "      https://a.example/p"
     weak = Step("who", (play,), None, Evidence("Barrie's play", ("p1",)))
     assert "  - Barrie's play [1, weak]" in answer_text(trajectory(steps=(weak,))).splitlines()
     assert answer_text(trajectory(steps=())).splitlines() == [

@@ -78,6 +78,17 @@ def test_a_bad_table_is_named(tmp_path, text, said):
         list(read_corpus(tmp_path / "c.tsv"))
 
 
+def test_a_url_is_taken_over_and_what_is_none_is_left_out_and_counted(tmp_path, caplog):
+    urls = ["https://a.example/1", "javascript:alert(1)", "", None, ["x"]]
+    lines = [json.dumps({"id": str(n), "text": "x", "url": url}) for n, url in enumerate(urls)]
+    (tmp_path / "c.jsonl").write_text("\n".join(lines))
+    passages = list(read_corpus(tmp_path / "c.jsonl"))
+    assert [p.url for p in passages] == ["https://a.example/1", "", "", "", ""]
+    assert "in 2 lines, the first is line 2; it is left out there" in caplog.text
+    (tmp_path / "c.csv").write_text("id,text,url\n1,x,https://a.example/1\n2,y,\n")
+    assert [p.url for p in read_corpus(tmp_path / "c.csv")] == ["https://a.example/1", ""]
+
+
 def test_blank_passages_come_as_they_are(tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_text('{"id": 1, "title": "T", "text": ""}\n{"id": 2, "text": null}\n')

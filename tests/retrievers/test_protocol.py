@@ -38,6 +38,8 @@ def read(value: Any, queries: int = 1, k: int = 3) -> list[list[Passage]]:
         ([[{"id": "p1", "title": FENN.title, "contents": CONTENTS}]], PLAIN),
         ([[{"id": "p1", "title": None, "contents": CONTENTS, "score": None}]], PLAIN),
         ([[{"id": 7, "text": "x", "more": [1]}]], Passage("7", "", "x")),
+        ([[{"id": 7, "text": "x", "url": "http://a.b"}]], Passage("7", "", "x", url="http://a.b")),
+        ([[{"id": 7, "text": "x", "url": ["javascript:"]}]], Passage("7", "", "x")),
         ([[{"document": {"id": "7", "contents": "x"}, "score": 1}]], Passage("7", "", "x", 1.0)),
     ],
 )

@@ -165,13 +165,13 @@ def test_a_question_under_way_shows_the_steps_so_far():
     tell(EventKind.PASSAGES, 2, passages=PASSAGES[:1])
     tell(EventKind.BEGUN, 2, call=1, action=CallKind.RECORD)
     tell(EventKind.EVIDENCE, 3, step=step)
-    trace = trace_of_log(log, lambda id: f"http://here/{id}")
+    trace = trace_of_log(log, lambda passage: f"http://here/{passage.id}")
     assert not trace["ended"] and trace["claims"] == [] and trace["seconds"] is None
     (shown,) = trace["steps"]
     assert shown["times"] == {"began": 0.5, "searched": 1, "found": 2, "done": 3}
     assert shown["passages"][0]["url"] == f"http://here/{PASSAGES[0].id}"
     log.end(None, RetrieverError("down"))
-    trace = trace_of_log(log, lambda id: None)
+    trace = trace_of_log(log, lambda passage: None)
     assert trace["ended"] and trace["error"] == "down" and trace["outcome"] == "none"
 
 

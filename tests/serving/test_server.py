@@ -108,6 +108,8 @@ def test_other_names_and_other_sites_are_turned_away(server, world):
         reply = get(open_to_others, "/metrics", host="ASK.example", origin="http://front.example")
         assert reply.status_code == 200
         assert reply.headers["access-control-allow-origin"] == "http://front.example"
+        exposed = reply.headers["access-control-expose-headers"].lower().split(", ")
+        assert {"mcp-session-id", "retry-after", "x-request-id"} <= {*exposed}
         reply = get(open_to_others, "/metrics", host="ask.example", origin="http://evil.example")
         assert reply.status_code == 403
     with answer_server(world, "--public-url", "https://Ask.example/at/") as behind_a_proxy:
@@ -116,6 +118,20 @@ def test_other_names_and_other_sites_are_turned_away(server, world):
         assert get(behind_a_proxy, "/passages/b").json()["url"] == (
             "https://Ask.example/at/passages/b"
         )
+
+
+def test_the_schema_names_the_statuses_that_are_answered(server):
+    paths = httpx2.get(f"{server.address}/openapi.json").json()["paths"]
+    of = {
+        path: {*operation["responses"]}
+        for path, ways in paths.items()
+        for operation in ways.values()
+    }
+    asked = {path for path, statuses in of.items() if "422" in statuses}  # a question, none else
+    assert asked == {"/v1/chat/completions", "/v1/responses", "/ui/chat", "/ag-ui", "/ask"}
+    assert of["/passages/{id}"] == {"200", "400", "401", "403", "404", "500"}
+    assert of["/healthz"] == {"200", "400"}
+    assert get(server, "/v1/responses/x?stream=perhaps").status_code == 400
 
 
 def test_each_request_has_an_id(server):

@@ -5,7 +5,6 @@ They read options and print; the work is done in `jobs`.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,7 @@ def _fetch(place: Any, ids: tuple[str, ...], as_json: bool) -> None:
     from exsearch.jobs.retrieve import passage_text
 
     passages = place.open().fetch(ids)
-    values = [passage and dataclasses.asdict(passage) for passage in passages]
+    values = [passage and {**passage.fields, "score": None} for passage in passages]
     lines = [
         passage_text(passage) if passage else f"{id_}  no such passage"
         for id_, passage in zip(ids, passages, strict=True)

@@ -42,7 +42,7 @@ _UNSPACED_LETTERS, _LETTERS = 3, 100  # that count as a word
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 _UNDERLINED = re.compile(r"^(\S.*)\n([^\w\s])\2{2,}[ \t]*$", re.MULTILINE)
 _FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
-_FIELDS = ("id", "_id", "title", "text", "contents")
+_FIELDS = ("id", "_id", "title", "text", "contents", "url")
 _NAMED = 3  # of the files that are passed over
 
 
@@ -50,13 +50,14 @@ def read_corpus(sources: Sequence[Path | str]) -> Iterator[Passage]:
     r"""Stream the passages of files and folders, in their order.
 
     A `.jsonl` file has lines of `{"id", "text"}` (or `_id`, and `contents` for `text`) with an
-    optional `title`; a `.csv` or `.tsv` file has these names in its first line, a `.parquet` file
-    has columns of these names. Lines and tables of text may be packed (`PACKED`). A folder is
-    searched for texts (`TEXT_SUFFIXES`) and documents (`DOCUMENTS`), sorted by path; a warning
-    names what else is there, and each document that can't be read. Each text is cut into passages
-    of about 100 words with the id `relative/path.md#n`, n from 1; folders stand before the path
-    where two sources have the same one. Passages come as they are, also blank ones; those are left
-    out when an index is built.
+    optional `title` and `url`; a `.csv` or `.tsv` file has these names in its first line, a
+    `.parquet` file has columns of these names. Lines and tables of text may be packed (`PACKED`).
+    A folder is searched for texts (`TEXT_SUFFIXES`) and documents (`DOCUMENTS`), sorted by path; a
+    warning names what else is there, and each document that can't be read. Each text is cut into
+    passages of about 100 words with the id `relative/path.md#n`, n from 1; folders stand before the
+    path where two sources have the same one. Passages come as they are, also blank ones; those are
+    left out when an index is built. A `url` that is no plain http or https address is left out; a
+    warning counts them.
 
     Args:
         sources: Files and folders; a single one may be given as it is.
@@ -97,8 +98,15 @@ def _read_source(source: Path, texts: dict[Path, str]) -> Iterator[tuple[Passage
     if not texts:
         table = plain_name(source).endswith(TABLES)
         read = read_rows(source, "corpus", "text", only=_FIELDS) if table else None
+        lacking, first = 0, 0
         for number, values in read or read_objects(source, "corpus"):
-            yield _passage(Fields(values, source, number)), number
+            passage = _passage(Fields(values, source, number))
+            if values.get("url") and not passage.url:
+                lacking, first = lacking + 1, first or number
+            yield passage, number
+        if lacking:
+            said = "%s: `url` is no plain http or https address in %d lines, the first is line %d"
+            logger.warning(f"{said}; it is left out there", source, lacking, first)
 
 
 def _passage(fields: Fields) -> Passage:
@@ -108,7 +116,7 @@ def _passage(fields: Fields) -> Passage:
     text = "" if blank else fields.text(name, blank=True)
     if name == "contents" and not title:
         title, text = split_contents(text)
-    return Passage(id=fields.id(), title=title, text=text)
+    return Passage(id=fields.id(), title=title, text=text, url=fields.values.get("url") or "")
 
 
 def text_files(source: Path) -> list[Path]:

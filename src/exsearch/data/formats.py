@@ -313,8 +313,7 @@ class _Writer:
         self._questions[target] = len(seen)
 
     def _add(self, passage: Passage) -> None:
-        fields = {"id": passage.id, "title": passage.title, "text": passage.text}
-        self._corpus.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        self._corpus.write(json.dumps(passage.fields, ensure_ascii=False) + "\n")
         self.passages += 1
 
     def summary(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def merge(
                     first = kept.setdefault(_content(passage), id_)
                     moved[name][passage.id] = first
                     if first == id_:
-                        corpus.write(_line({**_fields(passage), "id": id_}))
+                        corpus.write(_line({**passage.fields, "id": id_}))
                     else:
                         dropped += 1
         for split in SPLITS:
@@ -152,10 +152,6 @@ def _question(question: Question) -> str:
     hops = [{k: v for k, v in hop.items() if v is not None} for hop in values["decomposition"]]
     values = {k: v for k, v in {**values, "decomposition": hops}.items() if v or k == "answers"}
     return json.dumps(values, ensure_ascii=False)
-
-
-def _fields(passage: Passage) -> dict[str, str]:
-    return {"id": passage.id, "title": passage.title, "text": passage.text}
 
 
 def _line(values: dict[str, str]) -> str:

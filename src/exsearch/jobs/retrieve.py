@@ -170,7 +170,7 @@ def _json(id_: str, query: str, found: Found) -> str:
     if isinstance(found, RetrieverError):
         values["error"] = str(found)
     else:
-        values["passages"] = [dataclasses.asdict(passage) for passage in found]
+        values["passages"] = [{**passage.fields, "score": passage.score} for passage in found]
     return json.dumps(values, ensure_ascii=False)
 
 

@@ -34,6 +34,7 @@ def to_json(record: Any) -> str:
     """One line of JSON for a record, with its schema version."""
     record_type = cast("type[Any]", type(record))
     fields = _adapter(record_type).dump_json(record).decode()
+    fields = fields.replace(',"url":""', "")  # in no text of JSON stand such quotes
     return f'{{"schema_version":{SCHEMA_VERSION},{fields[1:]}'
 
 

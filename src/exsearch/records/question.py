@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from urllib.parse import urlsplit
 
+_MOST_URL = 2000  # characters; programs cut what is longer
+_WEB = re.compile(r"https?://[^\s<>\"\\^`{|}]+", re.IGNORECASE)
 _CONTENTS = re.compile(r'"([^\n]*)"\n(.*)', re.DOTALL)
 
 
@@ -25,6 +28,23 @@ def refuse_text(name: str, value: object) -> None:
         raise TypeError(f"{name} is one text, expected a list of texts: write [{value[:40]!r}]")
 
 
+def is_web_address(text: object) -> bool:
+    """Whether something is an http or https address that can be shown and linked as it stands.
+
+    One that names a user is none, since it looks like another site's, and neither is one with
+    blanks, signs that can't be seen, or those that end an address in a text.
+    """
+    if not (isinstance(text, str) and len(text) <= _MOST_URL and text.isprintable()):
+        return False
+    try:
+        parts = urlsplit(text)
+        return bool(_WEB.fullmatch(text) and parts.hostname and parts.port != 0) and (
+            "@" not in parts.netloc
+        )
+    except ValueError:  # a port or a host that there can't be
+        return False
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Passage:
     """A piece of the corpus.
@@ -34,12 +54,25 @@ class Passage:
         title: The title; empty where there is none.
         text: The text that is searched and shown.
         score: The score by which a search found it, higher is better; None outside a search.
+        url: The address on the web of what the passage is from, for people to follow; empty where
+            none is known. What is no plain http or https address becomes empty.
     """
 
     id: str
     title: str
     text: str
     score: float | None = None
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        if self.url != "" and not is_web_address(self.url):
+            object.__setattr__(self, "url", "")
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What a corpus and an index keep of it; `url` only where there is one."""
+        kept = {"id": self.id, "title": self.title, "text": self.text}
+        return kept | ({"url": self.url} if self.url else {})
 
     @property
     def contents(self) -> str:

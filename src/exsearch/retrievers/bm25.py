@@ -6,6 +6,7 @@ all files are memory-mapped. It uses no model and reads no corpus format.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -263,5 +264,5 @@ class Bm25Retriever:
         hits = []
         for number, score in zip(*self._postings.best(words, k), strict=True):
             passage = self._store[number]
-            hits.append(Passage(passage.id, passage.title, passage.text, float(score)))
+            hits.append(dataclasses.replace(passage, score=float(score)))
         return hits

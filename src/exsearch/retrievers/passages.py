@@ -58,8 +58,7 @@ def write_passages(
             in_order[store.numbers] = store.hashes
             hashes.frombytes(in_order[kept].tobytes())
         for passage in passages:
-            fields = {"id": passage.id, "title": passage.title, "text": passage.text}
-            line = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+            line = json.dumps(passage.fields, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
             file.write(line)
             offsets.append(offsets[-1] + len(line))
             hashes.append(hash_text(passage.id))
@@ -113,7 +112,8 @@ class PassageStore:
 
     def __getitem__(self, number: int) -> Passage:
         fields = parse_json(self._texts[self.offsets[number] : self.offsets[number + 1]])
-        return Passage(id=fields["id"], title=fields["title"], text=fields["text"])
+        url = fields.get("url", "")
+        return Passage(id=fields["id"], title=fields["title"], text=fields["text"], url=url)
 
     def lines(self, start: int, stop: int) -> memoryview:
         """The bytes of the passages with the numbers from `start` up to `stop`, a line each."""

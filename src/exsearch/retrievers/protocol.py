@@ -22,9 +22,11 @@ Found = list[list[Passage]]
 def document(passage: Passage) -> dict[str, Any]:
     """A passage as a document of a reply: `id`, `title`, and `contents` with both title and text.
 
-    `contents` begins with the title in quotes, as trainers take its first line for the title.
+    Where it has a `url`, so has the document. `contents` begins with the title in quotes, as
+    trainers take its first line for the title.
     """
-    return {"id": passage.id, "title": passage.title, "contents": passage.contents}
+    named = {"id": passage.id, "title": passage.title, "contents": passage.contents}
+    return named | ({"url": passage.url} if passage.url else {})
 
 
 def hits(found: Sequence[Passage], with_scores: bool) -> list[dict[str, Any]]:
@@ -139,7 +141,7 @@ def _passage(value: Any, score: float | None = None) -> Passage:
         if contents is None:
             raise ValueError(f"{_shown(value)}, expected a document with contents or text")
         title, text = split_contents(contents, title)
-    number = value.get("id")
+    number, url = value.get("id"), value.get("url", "")
     if isinstance(number, int) and not isinstance(number, bool):
         value = {"id": str(number)}
     id_ = _text(value, "id")
@@ -147,7 +149,7 @@ def _passage(value: Any, score: float | None = None) -> Passage:
         id_ = hashlib.sha256(f"{title}\n{text}".encode()).hexdigest()[:32]
     if not id_:
         raise ValueError("a document with an empty id")
-    return Passage(id_, title, text, score)
+    return Passage(id_, title, text, score, url)
 
 
 def _text(document: dict[str, Any], name: str) -> str | None:

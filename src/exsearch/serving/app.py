@@ -21,10 +21,10 @@ import exsearch
 from exsearch.errors import ExSearchError
 from exsearch.searcher import Searcher
 from exsearch.serving import ServeConfig
-from exsearch.serving.faces import chat, models, page, responses, ui_stream
+from exsearch.serving.faces import ag_ui, chat, models, page, responses, ui_stream
 from exsearch.serving.faces.spans import tell_spans
-from exsearch.serving.gate import Gate
-from exsearch.serving.links import passage_url
+from exsearch.serving.gate import OPEN, Gate
+from exsearch.serving.links import own_url, passage_url
 from exsearch.serving.log import QuestionLog
 from exsearch.serving.mcp_http import PATH, McpOverHttp
 from exsearch.serving.metrics import CONTENT_TYPE, Metrics
@@ -33,6 +33,9 @@ from exsearch.serving.refusals import Refusal, documented, refusal_of
 from exsearch.terminal import safe
 
 logger = logging.getLogger(__name__)
+
+# What a page of another site may read of a reply, beside its body: clients of MCP and of OpenAI do.
+READABLE = ("Mcp-Session-Id", "WWW-Authenticate", "Retry-After", "X-Request-Id", "X-Should-Retry")
 
 
 def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Questions]:
@@ -55,7 +58,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
 
     def link_of(request: Request | None, id: str) -> str:
         assert request is not None  # over HTTP there always is one
-        return passage_url(request, id)
+        return own_url(request, id)
 
     mcp = McpOverHttp(questions, link_of)
     app = FastAPI(
@@ -67,7 +70,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
         responses=documented(400, 401, 403),
         lifespan=lambda _: mcp.running(),
     )
-    for face in (models, chat, responses, ui_stream, page):
+    for face in (models, chat, responses, ui_stream, ag_ui, page):
         app.include_router(face.router)
     app.include_router(page.files_router)
     app.state.questions, app.state.config = questions, config
@@ -87,21 +90,40 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
     async def metrics_() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    @app.get("/passages/{id:path}", responses=documented(404))
+    @app.get("/passages/{id:path}", responses=documented(404, 500))
     async def passage(id: str, request: Request) -> dict[str, Any]:
         (found,) = await asyncio.to_thread(searcher.retriever.fetch, [id])
         if found is None:
             raise Refusal(404, f"no passage has the id {id!r}", param="id", code="not_found")
-        url = passage_url(request, found.id)
-        return {"id": found.id, "title": found.title, "text": found.text, "url": url}
+        return {**found.fields, "url": passage_url(request, found)}
 
+    _tell_what_is_answered(app)
     gate = Gate(app, config, metrics)
     if not config.origins:
         return gate, questions
     shared = CORSMiddleware(
-        gate, config.origins, allow_methods=["*"], allow_headers=["*"], allow_credentials=True
+        gate,
+        config.origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        allow_credentials=True,
+        expose_headers=READABLE,
     )
     return shared, questions
+
+
+def _tell_what_is_answered(app: FastAPI) -> None:
+    """Have the schema of an app that has all its routes name no status that is never answered."""
+    schema = app.openapi()
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            replies = operation["responses"]
+            if replies.get("422", {}).get("description") == "Validation Error":
+                del replies["422"]  # FastAPI's own; here what is invalid is answered by 400
+            if path in OPEN:
+                del replies["401"], replies["403"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        del schema["components"]["schemas"][name]
 
 
 def _tell_errors(app: FastAPI) -> None:

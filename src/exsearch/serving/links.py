@@ -11,10 +11,21 @@ from urllib.parse import quote
 from starlette.requests import Request
 
 from exsearch.agent.cited import Mark
+from exsearch.records import Passage
 
 
-def passage_url(request: Request, id: str) -> str:
-    """The address at which a client of a request finds a passage.
+def passage_url(request: Request, passage: Passage) -> str:
+    """The address at which people find a passage: what the corpus says, else the server's own.
+
+    Args:
+        request: The request that is answered.
+        passage: The passage.
+    """
+    return passage.url or own_url(request, passage.id)
+
+
+def own_url(request: Request, id: str) -> str:
+    """The address at which this server tells a client of a request of a passage.
 
     Args:
         request: The request that is answered.
@@ -36,5 +47,5 @@ def url_citation(request: Request, mark: Mark) -> dict[str, Any]:
         "start_index": mark.start,
         "end_index": mark.end,
         "title": passage.title or passage.id,
-        "url": passage_url(request, passage.id),
+        "url": passage_url(request, passage),
     }

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from exsearch.serving.refusals import Refusal, documented
 
-FAILURES = documented(400, 401, 403, 404, 413, 422, 429, 500, 502, 503, 504)  # of a question
+FAILURES = documented(400, 401, 403, 413, 422, 429, 500, 502, 503, 504)  # of a question
 STREAMED: dict[int | str, dict[str, Any]] = {  # of a question that is told by server-sent events
     **FAILURES,
     200: {"content": {"text/event-stream": {}}},

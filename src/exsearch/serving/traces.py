@@ -21,7 +21,7 @@ FORM = 1  # of a trace; a page refuses a newer one
 
 NOTHING = CitedAnswer("", "", (), (), ())  # of a question that has not ended, or failed
 
-AddressOf = Callable[[str], str | None]  # the address of the passage with an id
+AddressOf = Callable[[Passage], str | None]  # the address of a passage
 
 
 def trace_of_log(log: QuestionLog, address_of: AddressOf) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def trace_of_log(log: QuestionLog, address_of: AddressOf) -> dict[str, Any]:
 
     Args:
         log: The log of the question.
-        address_of: The address of a passage, by its id.
+        address_of: Gives the address of a passage.
     """
     trajectory = log.trajectory
     told = [event.step for event in log.events if event.step is not None]
@@ -47,12 +47,11 @@ def trace_of_log(log: QuestionLog, address_of: AddressOf) -> dict[str, Any]:
     return finite(values)
 
 
-def trace_of_trajectory(trace: Trace, address_of: AddressOf = lambda _: None) -> dict[str, Any]:
+def trace_of_trajectory(trace: Trace) -> dict[str, Any]:
     """The trace of a trajectory that was saved, of whose events nothing is known.
 
     Args:
         trace: The trajectory, weighed or not.
-        address_of: The address of a passage, by its id.
     """
     trajectory = trajectory_of(trace)
     weighed = isinstance(trace, WeightedTrajectory)
@@ -61,10 +60,10 @@ def trace_of_trajectory(trace: Trace, address_of: AddressOf = lambda _: None) ->
         "began": None,
         "ended": True,
         "seconds": trajectory.seconds,
-        "steps": _steps(trajectory.steps, [], trajectory, address_of),
+        "steps": _steps(trajectory.steps, [], trajectory, _address),
         "events": [],
         "error": trajectory.error,
-        **_outcome(trajectory, cited_answer(trajectory), address_of),
+        **_outcome(trajectory, cited_answer(trajectory), _address),
         "weight": trace.weight if weighed else None,
     }
     return finite(values)
@@ -108,12 +107,16 @@ def event_of(event: Event, log: QuestionLog, address_of: AddressOf) -> dict[str,
     Args:
         event: One of the log's events.
         log: The log of the question.
-        address_of: The address of a passage, by its id.
+        address_of: Gives the address of a passage.
     """
     values = _event(event, log, address_of)
     if event.kind is EventKind.PASSAGES:
         values["passages"] = [_passage(passage, address_of) for passage in event.passages]
     return values
+
+
+def _address(passage: Passage) -> str | None:
+    return passage.url or None  # no server has the others
 
 
 def _named(id: str, question: str) -> dict[str, Any]:
@@ -144,7 +147,7 @@ def _outcome(
                 "id": source.passage.id,
                 "title": source.passage.title,
                 "sentence": source.sentence,
-                "url": address_of(source.passage.id),
+                "url": address_of(source.passage),
             }
             for source in answer.sources
         ],
@@ -203,7 +206,7 @@ def _passage(passage: Passage, address_of: AddressOf) -> dict[str, Any]:
         "title": passage.title,
         "text": passage.text,
         "score": passage.score,
-        "url": address_of(passage.id),
+        "url": address_of(passage),
     }
 
 

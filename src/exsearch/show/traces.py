@@ -81,7 +81,7 @@ def answer_object(trajectory: Trajectory, abstain: float = 0.0) -> dict[str, Any
         "steps": [
             {
                 "query": step.query,
-                "passages": [{"id": p.id, "title": p.title} for p in step.passages],
+                "passages": [{"id": p.id, "title": p.title, "url": p.url} for p in step.passages],
                 "selected_ids": step.selected_ids,
                 "evidence": step.evidence and dataclasses.asdict(step.evidence),
             }
@@ -111,6 +111,8 @@ def answer_text(trajectory: Trajectory, abstain: float = 0.0) -> str:
     for source in answer.sources:
         place = f"{safe(source.passage.title)} ({safe(source.passage.id)})"
         lines.append(f'  [{source.number}] {place}: "{safe(source.sentence)}"')
+        if source.passage.url:
+            lines.append(f"      {safe(source.passage.url)}")
     return "\n".join(lines)
 
 

@@ -41,7 +41,8 @@ class Row(NamedTuple):
         id: The passage's id.
         title: Its title.
         text: Its text.
-        hash: `content_hash` of the three, which shows later that they are still the same.
+        hash: `content_hash` of the passage, which shows later that it is still the same. Where the
+            passage has a `url`, a blank and the URL follow, so servers need no field for it.
         score: The score of a search, higher is better; 0 outside one.
     """
 
@@ -56,12 +57,24 @@ class Row(NamedTuple):
         """The row of a passage; half a surrogate pair, which is no text, becomes a `?`."""
         parts = (passage.id, passage.title, passage.text)
         id_, title, text = (part.encode("utf-8", "replace").decode() for part in parts)
-        return cls(id_, title, text, content_hash(id_, title, text))
+        hash_ = content_hash(id_, title, text, passage.url)
+        return cls(id_, title, text, f"{hash_} {passage.url}".rstrip())
+
+    def passage(self, score: float | None) -> Passage | None:
+        """The passage of a row; None where it is no longer the same.
+
+        Args:
+            score: The score of the search that found it; None outside one.
+        """
+        hash_, _, url = self.hash.partition(" ")
+        if hash_ != content_hash(self.id, self.title, self.text, url):
+            return None
+        return Passage(self.id, self.title, self.text, score, url)
 
 
-def content_hash(id_: str, title: str, text: str) -> str:
-    """32 hexadecimal digits that name an id, a title and a text."""
-    texts = [id_, title, text]
+def content_hash(id_: str, title: str, text: str, url: str = "") -> str:
+    """32 hexadecimal digits that name an id, a title, a text and, where there is one, a URL."""
+    texts = [id_, title, text, *([url] if url else [])]
     return hashlib.blake2b(json.dumps(texts).encode(), digest_size=16).hexdigest()
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 from exsearch.errors import RetrieverError
 from exsearch.records import Passage, refuse_text
 from exsearch.retrievers.base import refuse_search
-from exsearch.retrievers.servers.collection import MOST_ID, Collection, Row, content_hash
+from exsearch.retrievers.servers.collection import MOST_ID, Collection, Row
 from exsearch.retrievers.servers.filling import fill
 
 QUERY_WORDS = 512  # servers refuse a query of more clauses than they are set for
@@ -131,12 +131,13 @@ class ServerRetriever:
         return [found.get(id_) for id_ in ids]
 
     def _passage(self, row: Row, score: float | None) -> Passage:
-        if content_hash(row.id, row.title, row.text) != row.hash:
+        passage = row.passage(score)
+        if passage is None:
             raise RetrieverError(
                 f"{self._collection}: the passage {row.id!r:.99} was changed there since it was "
                 "filled in; remove the whole there, and fill it anew"
             )
-        return Passage(row.id, row.title, row.text, score)
+        return passage
 
 
 def _plain(query: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from exsearch.records import StopReason
 from exsearch.serving.links import url_citation
 from exsearch.serving.log import QuestionLog
-from exsearch.serving.refusals import Refusal, failure_of
+from exsearch.serving.refusals import Refusal, documented, failure_of
 from exsearch.serving.requests import (
     STREAMED,
     Asked,
@@ -139,7 +139,7 @@ class Completion(BaseModel):
 @router.post(
     "/chat/completions",
     response_model=Completion,
-    responses=STREAMED,
+    responses={**STREAMED, **documented(404)},
 )
 async def complete(request: Request, asked: ChatAsked) -> Completion | Response:
     """Answer the last message of the user."""

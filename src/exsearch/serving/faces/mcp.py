@@ -68,8 +68,8 @@ def mcp_server(questions: Questions, link_of: LinkOf) -> Server[Any]:
 
     Args:
         questions: Where questions are asked.
-        link_of: A function that gives the address of a passage, from the HTTP request (None where
-            there is none) and the passage's id.
+        link_of: A function that gives the address at which this server has a passage, from the
+            HTTP request (None where there is none) and the passage's id.
     """
     face = _Face(questions, link_of)
     return Server(
@@ -193,16 +193,16 @@ class _Face:
                     await ctx.session.report_progress(told, message=text)
         if log.error is not None:
             raise log.error
-        url_of = self._url_of(ctx)
         passages = {source.passage.id: source.passage for source in log.answer.sources}
-        return answered_of(log, url_of), [_link(p, url_of) for p in passages.values()]
+        links = [_link(p, self._link_of(ctx.request, p.id)) for p in passages.values()]
+        return answered_of(log, self._url_of(ctx)), links
 
     async def _find(self, id: str) -> Passage | None:
         (found,) = await asyncio.to_thread(self._questions.searcher.retriever.fetch, [id])
         return found
 
     def _url_of(self, ctx: Context) -> UrlOf:
-        return lambda id: self._link_of(ctx.request, id)
+        return lambda passage: passage.url or self._link_of(ctx.request, passage.id)
 
 
 def _tool(
@@ -224,9 +224,9 @@ def _tool(
     return _Tool(about, takes, run)
 
 
-def _link(passage: Passage, url_of: UrlOf) -> types.ResourceLink:
-    name = passage.title or passage.id
-    return types.ResourceLink(name=name, uri=url_of(passage.id), mime_type=MIME)
+def _link(passage: Passage, uri: str) -> types.ResourceLink:
+    """A link to a passage under an address that this server reads."""
+    return types.ResourceLink(name=passage.title or passage.id, uri=uri, mime_type=MIME)
 
 
 def _failed(message: str) -> types.CallToolResult:

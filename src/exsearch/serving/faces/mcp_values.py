@@ -13,7 +13,7 @@ from exsearch.agent.citations import Match
 from exsearch.records import Passage, StopReason
 from exsearch.serving.log import QuestionLog
 
-UrlOf = Callable[[str], str]  # the address of the passage with an id
+UrlOf = Callable[[Passage], str]  # the address of a passage
 
 
 class Given(BaseModel):
@@ -110,7 +110,7 @@ class Answered(BaseModel):
 
 def hits_of(passages: Iterable[Passage], url_of: UrlOf) -> Hits:
     """What a search found."""
-    return Hits(results=[Hit(id=p.id, title=p.title, url=url_of(p.id)) for p in passages])
+    return Hits(results=[Hit(id=p.id, title=p.title, url=url_of(p)) for p in passages])
 
 
 def document_of(passage: Passage, url_of: UrlOf) -> Document:
@@ -119,7 +119,7 @@ def document_of(passage: Passage, url_of: UrlOf) -> Document:
         id=passage.id,
         title=passage.title,
         text=passage.text,
-        url=url_of(passage.id),
+        url=url_of(passage),
         metadata={},
     )
 
@@ -128,15 +128,15 @@ def answered_of(log: QuestionLog, url_of: UrlOf) -> Answered:
     """The answer of a question that ended and did not fail."""
     assert log.trajectory is not None
     cited = log.answer
-    numbers = {mark.citation: mark.source.number for mark in cited.marks}
+    sources_of = {mark.citation: mark.source for mark in cited.marks}
     claims = [
         Claimed(
             text=claim.text,
             citations=[
                 Cited(
-                    source=numbers[citation],
+                    source=sources_of[citation].number,
                     passage_id=citation.passage_id,
-                    url=url_of(citation.passage_id),
+                    url=url_of(sources_of[citation].passage),
                     start=citation.start,
                     end=citation.end,
                     match=citation.match,
@@ -151,7 +151,7 @@ def answered_of(log: QuestionLog, url_of: UrlOf) -> Answered:
             number=source.number,
             id=source.passage.id,
             title=source.passage.title,
-            url=url_of(source.passage.id),
+            url=url_of(source.passage),
             sentence=source.sentence,
         )
         for source in cited.sources

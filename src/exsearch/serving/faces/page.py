@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
+from exsearch.records import Passage
 from exsearch.runs import finite
 from exsearch.serving.links import passage_url
 from exsearch.serving.log import QuestionLog
@@ -105,8 +106,8 @@ async def trace(id: str, request: Request) -> Response:
 async def ask(asked: Asked, request: Request) -> Response:
     """Answer a question by server-sent events: each that happens, then the whole trace."""
 
-    def address_of(id: str) -> str:
-        return passage_url(request, id)
+    def address_of(passage: Passage) -> str:
+        return passage_url(request, passage)
 
     async def tell(log: QuestionLog) -> AsyncIterator[bytes]:
         yield sse({"kind": "asked", "id": log.id})

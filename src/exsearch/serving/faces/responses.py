@@ -127,7 +127,7 @@ class Deleted(BaseModel):
 @router.post(
     "/responses",
     response_model=Reply,
-    responses=STREAMED,
+    responses={**STREAMED, **documented(404)},
 )
 async def respond(request: Request, asked: ResponseAsked) -> Reply | Response:
     """Answer the last text of the user."""

@@ -102,7 +102,7 @@ async def _told(request: Request, log: QuestionLog) -> AsyncIterator[bytes]:
         for part in searches.failed(failure.message):
             yield part
         yield _part("error", errorText=failure.message)
-        yield _part("finish", finishReason="error", messageMetadata=_facts(log))
+        yield _part("finish", finishReason="error", messageMetadata=facts_of(log))
     else:
         for part in _answer(request, log):
             yield part
@@ -135,7 +135,7 @@ class _Searches:
                 ]
             case EventKind.PASSAGES:
                 self._open = ""
-                results = [_result(self._request, passage) for passage in event.passages]
+                results = [result_of(self._request, passage) for passage in event.passages]
                 output = {"results": results}
                 return [
                     _part("tool-output-available", **call, output=output, providerExecuted=True)
@@ -164,7 +164,7 @@ class _Searches:
 def _answer(request: Request, log: QuestionLog) -> list[bytes]:
     """The last step: the sources, and the text that cites them."""
     answer = log.answer
-    citations = [_citation(request, mark, answer.text) for mark in answer.marks]
+    citations = [citation_of(request, mark, answer.text) for mark in answer.marks]
     assert log.trajectory is not None
     cut = log.trajectory.stop_reason is StopReason.MAX_TOKENS
     return [
@@ -174,7 +174,7 @@ def _answer(request: Request, log: QuestionLog) -> list[bytes]:
         _part("text-delta", id="answer", delta=answer.text),
         _part("text-end", id="answer", citations=citations),
         _part("finish-step"),
-        _part("finish", finishReason="length" if cut else "stop", messageMetadata=_facts(log)),
+        _part("finish", finishReason="length" if cut else "stop", messageMetadata=facts_of(log)),
     ]
 
 
@@ -182,12 +182,13 @@ def _part(type: str, **values: Any) -> bytes:
     return sse(finite({"type": type, **values}))
 
 
-def _result(request: Request, passage: Passage) -> dict[str, Any]:
+def result_of(request: Request, passage: Passage) -> dict[str, Any]:
+    """A passage that a search found."""
     return {
         "id": passage.id,
         "title": passage.title,
         "text": passage.text,
-        "url": passage_url(request, passage.id),
+        "url": passage_url(request, passage),
         "score": passage.score,
     }
 
@@ -196,13 +197,13 @@ def _source(request: Request, source: Source, id: str) -> dict[str, Any]:
     passage = source.passage
     return {
         id: str(source.number),
-        "url": passage_url(request, passage.id),
+        "url": passage_url(request, passage),
         "title": passage.title or passage.id,
         "providerMetadata": {"exsearch": {"passageId": passage.id, "sentence": source.sentence}},
     }
 
 
-def _citation(request: Request, mark: Mark, text: str) -> dict[str, Any]:
+def citation_of(request: Request, mark: Mark, text: str) -> dict[str, Any]:
     """A citation with the place of its number, and the span of the passage that it stands for."""
     cited = mark.citation
     source = {"type": "source", "sourceType": "url", **_source(request, mark.source, "id")}
@@ -221,7 +222,7 @@ def _units(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def _facts(log: QuestionLog) -> dict[str, Any]:
+def facts_of(log: QuestionLog) -> dict[str, Any]:
     """What is told of a message beside its parts."""
     trajectory = log.trajectory
     if trajectory is None:

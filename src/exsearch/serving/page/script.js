@@ -250,7 +250,8 @@ function openPassage(passage, cited) {
   at("passage-title").textContent = passage.title || passage.id;
   const text = make("p", { className: "text", tabIndex: 0 }, cited ? marked(passage.text, cited.span) : passage.text);
   const facts = [passage.id, typeof passage.score === "number" && `score ${passage.score.toFixed(2)}`].filter(Boolean).join(" · ");
-  const address = link(passage.url, "Open by itself");
+  const own = String(passage.url).startsWith(`${location.origin}/`);
+  const address = link(passage.url, own ? "Open by itself" : passage.url); // a foreign one in full
   at("passage-body").replaceChildren(...[
     cited?.claim && make("p", { className: "claimed" }, make("b", {}, "Claimed "), cited.claim),
     text,
