@@ -224,7 +224,8 @@ def _trace(sample: Sample, case: Case) -> dict[str, Any]:
     tokens = sample.tokens.values()
     needs = [
         {
-            "query": fate.need.query or " · ".join(fate.need.targets),
+            "query": fate.need.query,
+            "says": " or ".join(fate.need.targets),
             "support": fate.need.support_id,
             "links": [fate.found, fate.shown, fate.recorded],
             "reach": reach and reach.value,

@@ -103,9 +103,11 @@ def draw(values: Mapping[str, Any]) -> list[Drawn]:
     with matplotlib.rc_context(_STYLE):
         for name, plan in FIGURES.items():
             for title, own, paint, lines in plan(values):
-                figure = Figure(figsize=(6, max(2.6, 0.27 * lines + 0.9)), layout="constrained")
+                figure = Figure(figsize=(6, 0.27 * lines + 0.7), layout="constrained")
                 paint(figure.subplots(), own[1:])
-                drawn.append(Drawn(name, title, own, _saved(figure, "svg").decode(), _saved(figure, "png")))
+                drawn.append(
+                    Drawn(name, title, own, _saved(figure, "svg").decode(), _saved(figure, "png"))
+                )
     return drawn
 
 
@@ -163,7 +165,9 @@ def _bars(axes: Any, rows: Values) -> None:
     middle = [row[1] for row in rows]
     ends = [[row[1] - row[2] for row in rows], [row[3] - row[1] for row in rows]]
     colours = [COLOURS[0] if value >= 0 else COLOURS[1] for value in middle]
-    axes.barh(range(len(rows)), middle, 0.62, xerr=ends, color=colours, ecolor=INK, error_kw={"lw": 1})
+    axes.barh(
+        range(len(rows)), middle, 0.62, xerr=ends, color=colours, ecolor=INK, error_kw={"lw": 1}
+    )
     axes.axvline(0, color=SOFT, lw=1)
     axes.set_yticks(range(len(rows)), names)
     axes.grid(visible=False, axis="y")
@@ -182,13 +186,20 @@ def _cost(values: Mapping[str, Any]) -> Iterator[Plan]:
     label = find_metric(metric).label
     if len(own) > 1:
         heads = ["row", "tokens a question", label, "low", "high"]
-        yield f"{label} % by tokens a question{_of(group)}", [heads, *own], _points_by_cost, 12
+        yield (
+            f"{label} % by tokens a question{_of(group)}",
+            [heads, *own],
+            _points_by_cost,
+            max(10, len(own)),
+        )
 
 
 def _points_by_cost(axes: Any, rows: Values) -> None:
     for n, (name, tokens, value, low, high) in enumerate(rows):
         style = {"color": COLOURS[n % 8], "marker": MARKERS[(n // 8 + n) % 8]}
-        axes.errorbar(tokens, value, [[value - low], [high - value]], lw=1, ls="", label=name, **style)
+        axes.errorbar(
+            tokens, value, [[value - low], [high - value]], lw=1, ls="", label=name, **style
+        )
     axes.set_xlabel("tokens a question")
     axes.set_ylim(bottom=0)
     axes.figure.legend(loc="outside right upper", fontsize=8.5)
@@ -210,7 +221,13 @@ def _curves(values: Mapping[str, Any]) -> Iterator[Plan]:
 
 def _objective(values: Mapping[str, Any]) -> Iterator[Plan]:
     own = [
-        [safe(run["name"]), stage["stage"], round(mean, 3), round(mean - error, 3), round(mean + error, 3)]
+        [
+            safe(run["name"]),
+            stage["stage"],
+            round(mean, 3),
+            round(mean - error, 3),
+            round(mean + error, 3),
+        ]
         for run in values["training"]
         for stage in run["stages"]
         if (mean := stage["sampled"]["objective"]) is not None
@@ -218,7 +235,12 @@ def _objective(values: Mapping[str, Any]) -> Iterator[Plan]:
     ]
     if own:
         heads = ["run", "stage", "objective", "low", "high"]
-        yield "Objective of each round's samples, nats, ± its standard error", [heads, *own], _lines, 10
+        yield (
+            "Objective of each round's samples, nats, ± its standard error",
+            [heads, *own],
+            _lines,
+            10,
+        )
 
 
 def _lines(axes: Any, rows: Values) -> None:
@@ -243,7 +265,13 @@ def _budget(values: Mapping[str, Any]) -> Iterator[Plan]:
         lines = [line for line in table["lines"] if line["cause"]]
         heads = ["row", *(line["label"] for line in lines)]
         own = [
-            [safe(head["name"]), *(_points(cell["figure"][0])[0] if (cell := line["cells"][n]) else 0.0 for line in lines)]
+            [
+                safe(head["name"]),
+                *(
+                    _points(cell["figure"][0])[0] if (cell := line["cells"][n]) else 0.0
+                    for line in lines
+                ),
+            ]
             for n, head in enumerate(of["heads"])
             if table["wrong"][n]
         ]
@@ -252,7 +280,11 @@ def _budget(values: Mapping[str, Any]) -> Iterator[Plan]:
             starts = [0.0] * len(rows)
             for n, cause in enumerate(heads[1:]):
                 widths = [row[n + 1] for row in rows]
-                look = {"color": COLOURS[n % 8], "edgecolor": PAPER, "hatch": "///" if n > 7 else ""}
+                look = {
+                    "color": COLOURS[n % 8],
+                    "edgecolor": PAPER,
+                    "hatch": "///" if n > 7 else "",
+                }
                 axes.barh(range(len(rows)), widths, 0.7, starts, label=cause, linewidth=0.8, **look)
                 starts = [start + width for start, width in zip(starts, widths, strict=True)]
             axes.set_yticks(range(len(rows)), [row[0] for row in rows])

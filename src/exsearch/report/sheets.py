@@ -168,14 +168,18 @@ def _result(name: str, folder: Path) -> tuple[list[Sheet], Mapping[str, Any]]:
 
 def _rows(sheets: Sequence[Sheet], whole: Mapping[str, Mapping[str, Any]]) -> tuple[Row, ...]:
     """Sheets in rows; those of one folder that asked the same questions are rows of their own."""
-    rows: dict[str, list[Sheet]] = {}
+    groups: dict[str, list[Sheet]] = {}
     for sheet in sheets:
-        own = rows.setdefault(sheet.row, [])
-        if any(set(sheet.keys) & set(other.keys) for other in own):
-            name = f"{sheet.row}/{sheet.part}" if sheet.part else str(sheet.folder)
-            own = rows.setdefault(name, [])
-            sheet = dataclasses.replace(sheet, row=name, part="")
-        own.append(sheet)
+        groups.setdefault(sheet.row, []).append(sheet)
+    rows: dict[str, list[Sheet]] = {}
+    for name, own in groups.items():
+        keys = [key for sheet in own for key in sheet.keys]
+        if len(set(keys)) == len(keys):
+            rows[name] = own
+            continue
+        for sheet in own:
+            alone = f"{name}/{sheet.part}" if sheet.part else str(sheet.folder)
+            rows[alone] = [dataclasses.replace(sheet, row=alone, part="")]
     return tuple(
         Row(name, tuple(own), whole.get(name) or _together(own)) for name, own in rows.items()
     )

@@ -10,7 +10,7 @@ const REACHES = {
   sample: "another sample’s query finds it", "sub-question": "its sub-question finds it",
   bound: "only a query that names what is looked for finds it", nothing: "no query finds it", unknown: "not looked for",
 };
-const GROUPS = { "": "all questions", neither: "can’t be guessed", "in question": "answer in the question", "yes/no": "yes or no" };
+const GROUPS = { "": "all questions", neither: "none that can be guessed", "in question": "answer in the question", "yes/no": "yes or no" };
 const at = (id) => document.getElementById(id);
 const report = JSON.parse(at("values").textContent);
 const metrics = Object.keys(report.metrics);
@@ -69,7 +69,7 @@ const plural = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "
 function figured([value, low, high], { share = true, href = null, label = "" } = {}) {
   const told = share ? percent : (each) => each.toFixed(2);
   const shown = [make("b", {}, told(value)), " ", make("span", { className: "interval" }, `[${told(low)}, ${told(high)}]`)];
-  return href ? make("a", { href, "aria-label": `${label} ${told(value)}, from ${told(low)} to ${told(high)}: open its questions` }, shown) : shown;
+  return href ? make("a", { href, "aria-label": `${told(value)} [${told(low)}, ${told(high)}], ${label}: open its questions` }, shown) : shown;
 }
 
 /** A table that scrolls by itself where it is too wide; a cell is a text, an element or a list. */
@@ -77,8 +77,13 @@ function table(caption, heads, rows) {
   const head = make("tr", {}, heads.map((text) => make("th", { scope: "col" }, text)));
   const body = rows.map(([first, ...cells]) =>
     make("tr", {}, make("th", { scope: "row" }, first), cells.map((cell) => make("td", {}, cell ?? "–"))));
-  const made = make("table", {}, make("caption", {}, caption), make("thead", {}, head), make("tbody", {}, body));
-  return make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": caption }, made);
+  const made = make("table", { "aria-label": caption }, make("thead", {}, head), make("tbody", {}, body));
+  return make("div", { className: "card" }, make("p", { className: "caption" }, caption), wide(caption, made));
+}
+
+/** What scrolls by itself, also by keyboard, where it is too wide. */
+function wide(name, ...parts) {
+  return make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": name }, parts);
 }
 
 function questionsOf(sheets, more = {}) {
@@ -98,9 +103,9 @@ function results() {
   };
   const counts = (name) => Math.max(0, ...rows.map((row) => (name === null ? row.all : row.cells[name])?.by[group]?.n ?? 0));
   const columns = several ? parts : [];
-  const heads = ["", ...columns.map((name) => `${name} (${counts(name)})`), `together (${counts(null)})`, "tokens a question", "searches"];
+  const heads = ["row", ...columns.map((name) => `${name} (${counts(name)})`), `together (${counts(null)})`, "tokens a question", "searches"];
   const lines = rows.map((row) => [
-    row.name, ...columns.map((name) => cell(row.cells[name], `${row.name}, ${name}:`)), cell(row.all, `${row.name}:`), number(row.tokens, 0), number(row.searches),
+    row.name, ...columns.map((name) => cell(row.cells[name], `${row.name}, ${name}`)), cell(row.all, row.name), number(row.tokens, 0), number(row.searches),
   ]);
   const rule = metric === "em" ? [["guessing, by a rule", ...columns.map((name) => cell(guess.cells[name])), cell(guess.all), "0", "0"]] : [];
   return table(`${report.metrics[metric]} in percent, with 95 % intervals: ${GROUPS[group] ?? group}`, heads, [...rule, ...lines]);
@@ -132,13 +137,13 @@ function figures(...names) {
     const picture = make("div", { className: "picture", role: "img", "aria-label": `${one.title}; the values stand below` });
     picture.append(at(`figure-${one.name}`).content.cloneNode(true));
     const [heads, ...rows] = one.values;
-    return make("figure", {}, make("figcaption", {}, one.title), picture, make("details", {}, make("summary", {}, "Values"), table(one.title, heads, rows)));
+    return make("figure", {}, make("figcaption", {}, one.title), wide(`${one.title}: picture`, picture), make("details", {}, make("summary", {}, "Values"), table(one.title, heads, rows)));
   });
 }
 
 function comparedSection() {
   const parts = Object.entries(report.compared).filter(([, lines]) => lines.length).map(([group, lines]) =>
-    table(`against ${report.base}: ${GROUPS[group] ?? group}`, ["", "difference %", "p", "p, Holm", "better", "worse", "questions"],
+    table(`against ${report.base}: ${GROUPS[group] ?? group}`, ["row", "difference %", "p", "p, Holm", "better", "worse", "questions"],
       lines.map((one) => {
         const href = `#${new URLSearchParams({ flips: `${report.base}\n${one.name}` })}`;
         return [make("a", { href }, one.name), figured([one.difference, ...one.ci95]), number(one.p, 4), number(one.p_holm, 4), one.better, one.worse, one.n].map((each) => (typeof each === "number" ? String(each) : each));
@@ -166,9 +171,9 @@ function trainingSection() {
       const sampled = one.sampled.em === null || one.sampled.em === undefined ? null : percent(one.sampled.em);
       return [
         one.stage === run.best ? `${one.stage} (best)` : one.stage,
-        dev?.[metric] ? figured(dev[metric], { href: one.dev_sheet === null ? null : questionsOf([one.dev_sheet]), label: `${run.name}, ${one.stage}, dev:` }) : null,
+        dev?.[metric] ? figured(dev[metric], { href: one.dev_sheet === null ? null : questionsOf([one.dev_sheet]), label: `${run.name}, ${one.stage}, dev` }) : null,
         dev?.f1 ? percent(dev.f1[0]) : null,
-        sampled && one.sampled_sheet !== null ? make("a", { href: questionsOf([one.sampled_sheet]), "aria-label": `${run.name}, ${one.stage}, samples: ${sampled}: open them` }, sampled) : sampled,
+        sampled && one.sampled_sheet !== null ? make("a", { href: questionsOf([one.sampled_sheet]), "aria-label": `${sampled}, ${run.name}, ${one.stage}, samples: open them` }, sampled) : sampled,
         one.sampled.objective === undefined || one.sampled.objective === null ? null : `${number(one.sampled.objective)} ± ${number(one.objective_error)}`,
         number(one.effective_samples), one.questions ? `${one.hopeless ?? "–"} of ${one.questions}` : null, number(one.loss),
       ];
@@ -185,7 +190,7 @@ function diagnosisSection() {
     const tables = one.tables.map((each, place) => {
       const lines = each.lines.map((line, n) => [line.label, ...line.cells.map((cell, column) => cell && rated(cell, line, one.heads[column], [block, place, n, column]))]);
       const wrong = each.wrong ? [["wrong answers", ...each.wrong.map((count) => (count === null ? null : String(count)))]] : [];
-      return make("details", { open: !block && !place }, make("summary", {}, each.title), table(each.title, ["", ...one.heads.map((head) => `${head.name}${each.lines.some((line) => line.share) ? " %" : ""}`)], [...wrong, ...lines]));
+      return make("details", { open: !block && !place }, make("summary", {}, each.title), table(each.title, ["rate", ...one.heads.map((head) => `${head.name}${each.lines.some((line) => line.share) ? " %" : ""}`)], [...wrong, ...lines]));
     });
     return [block ? make("h3", {}, "Stages of training") : null, tables];
   });
@@ -197,7 +202,7 @@ function diagnosisSection() {
 function rated(cell, line, head, place) {
   const more = line.cause ? { cause: line.cause, ...(line.group === "all" ? {} : { group: line.group }) } : { rate: place.join(".") };
   const href = line.cause ? cell.figure[0] > 0 && questionsOf(head.sheets, more) : cell.examples.length > 0 && questionsOf(head.sheets, more);
-  return [figured(cell.figure, { share: line.share, href: href || null, label: `${head.name}, ${line.label}:` }), make("span", { className: "interval" }, ` (${cell.n})`)];
+  return [figured(cell.figure, { share: line.share, href: href || null, label: `${head.name}, ${line.label}` }), make("span", { className: "interval" }, ` (${cell.n})`)];
 }
 
 function corpusSection() {
@@ -252,9 +257,10 @@ class Browser {
 
   item(row) {
     const href = this.href(row);
-    const said = (one, place) => make("span", { className: "hint" }, this.names && `${place}: `, outcome(one.outcome), ` ${one.prediction}`);
+    const lost = !this.names && row.cause && ` · lost by ${row.cause}`;
+    const said = (one, place) => make("span", { className: "hint" }, this.names && `${place}: `, outcome(one.outcome), ` ${one.prediction}`, lost);
     return make("li", {}, make("a", { href, "aria-current": href === location.hash && "page" }, make("span", { className: "name" }, row.text),
-      said(row, 1), row.other && said(row.other, 2), !this.names && row.cause && make("span", { className: "hint" }, `lost by: ${row.cause}`)));
+      said(row, 1), row.other && said(row.other, 2)));
   }
 
   href(row) {
@@ -294,7 +300,7 @@ function timeline(trace) {
 /** What an answer rests on, and the first link of each fact that broke. */
 function wentWrong(trace) {
   const link = (holds, name) => make("span", { className: `tag ${holds ? "right" : "wrong"}` }, `${holds ? "✓" : "✗"} ${name}`);
-  const items = trace.needs.map((need) => make("li", {}, make("span", {}, need.query || need.support), " ",
+  const items = trace.needs.map((need) => make("li", {}, make("span", {}, need.query || [need.says && `a passage that says “${need.says}”`, need.support].filter(Boolean).join(": ")), " ",
     need.links.map((holds, place) => [link(holds, ["found", "shown", "recorded"][place]), " "]), need.reach && make("span", { className: "note" }, REACHES[need.reach])));
   return make("section", { className: "lost" }, make("h3", {}, trace.cause ? "Where it went wrong" : "What it needed"),
     trace.cause && make("p", {}, make("span", { className: "tag wrong" }, trace.cause), ` ${report.causes[trace.cause]}`), make("ul", { className: "needs" }, items));

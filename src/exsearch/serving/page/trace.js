@@ -23,7 +23,7 @@ export function make(tag, properties = {}, ...children) {
     if (name in element && name !== "list") element[name] = value;
     else if (value !== null && value !== false) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
