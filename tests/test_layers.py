@@ -97,7 +97,7 @@ EXTRAS = {
 }
 OPTIONAL = (
     *("fastapi", "mcp", "opentelemetry", "prometheus_client", "starlette", "uvicorn"),
-    *("elasticsearch", "opensearchpy", "psycopg", "pymilvus", "qdrant_client"),
+    *("elasticsearch", "opensearchpy", "psycopg", "pymilvus", "qdrant_client", "matplotlib"),
 )
 
 

@@ -11,7 +11,8 @@ from planted import World, asks_badly, does_not_record, good
 
 from exsearch.evaluation.evaluate import PREDICTIONS_FILE, SUMMARY_FILE, row, summarise
 from exsearch.evaluation.metrics import all_metrics
-from exsearch.records import Trajectory
+from exsearch.records import Trajectory, WeightedTrajectory
+from exsearch.training.stages import METRICS_FILE
 from exsearch.trajectories import TRAJECTORIES_FILE, to_lines
 
 MARKUP = "</script><img src=x onerror=\"document.title='forged'\"> {{script}} $x_1$"
@@ -27,6 +28,25 @@ def write_evaluation(folder: Path, trajectories: Sequence[Trajectory]) -> None:
         (folder / name).write_text(text, encoding="utf-8")
     summary = summarise(rows, all_metrics()) | {"rules": "kilt", "seconds": 1.0}
     (folder / SUMMARY_FILE).write_text(json.dumps(summary), encoding="utf-8")
+
+
+def write_run(folder: Path, tales: int = 8) -> Path:
+    """A training run of one round: dev answers before and after it, and what it sampled."""
+    world, events = World(tales), []
+    for stage, kinds in (("start", [does_not_record]), ("iteration-01", [good, does_not_record])):
+        made = [kinds[n % len(kinds)](world, tale) for n, tale in enumerate(world.tales)]
+        write_evaluation(folder / stage / "dev", made)
+        figures = json.loads((folder / stage / "dev" / SUMMARY_FILE).read_text())
+        events.append({"stage": stage, "event": "dev", **figures})
+    sampled = [WeightedTrajectory(good(world, tale), 1.0, (-2.0,), ((5,),)) for tale in world.tales]
+    text = "".join(f"{line}\n" for line in to_lines(sampled))
+    (folder / "iteration-01" / TRAJECTORIES_FILE).write_text(text, encoding="utf-8")
+    e_step = {"questions": tales, "em": 1.0, "f1": 1.0, "objective": -2.0}
+    e_step |= {"objective_standard_error": 0.5, "effective_sample_size": 1.0}
+    events.insert(1, {"stage": "iteration-01", "event": "e_step", **e_step})
+    lines = "".join(json.dumps({"time": float(n), **each}) + "\n" for n, each in enumerate(events))
+    (folder / METRICS_FILE).write_text(lines, encoding="utf-8")
+    return folder
 
 
 def scored(trajectory: Trajectory) -> Trajectory:

@@ -1,4 +1,4 @@
-"""A report says what its evaluations say, holds each text once and as text, and is one small file."""
+"""A report says what its evaluations say, holds texts once and as text, and is one file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from exsearch.report.build import CAUSES
 from exsearch.report.sheets import find
 from exsearch.report.tables import by_group
 from exsearch.trajectories import TRAJECTORIES_FILE
-from written_evaluations import MARKUP, scored, write_evaluation, write_systems
+from written_evaluations import MARKUP, scored, write_evaluation, write_run, write_systems
 
 pytest.importorskip("matplotlib")
 ROOT = Path(__file__).parents[2]
@@ -104,7 +104,8 @@ def test_every_cell_has_its_questions_and_every_question_its_trajectory(made):
         right = [em == 1 for em in own["values"]["em"]]
         assert right == [cause is None for cause in own["cause"]]
         assert all(len(trace["needs"]) == 2 and trace["steps"][0]["gain"] == 4 for trace in traces)
-    assert {*piece(made, "sheet-2")["cause"]} == {None, Cause.RECORD.value, Cause.UNTOLD.value}
+    # what one system did not find, the query of the other one does
+    assert {*piece(made, "sheet-2")["cause"]} == {None, Cause.RECORD.value, Cause.QUERY.value}
 
 
 def test_a_passage_is_stored_once(made):
@@ -174,6 +175,25 @@ def test_an_index_says_what_a_better_query_would_find(tmp_path):
             index=Place(str(tmp_path / "index")),
             bars=SILENT,
         )
+
+
+def test_a_run_has_its_stages_with_their_questions(tmp_path):
+    out = tmp_path / "report.html"
+    report([write_run(tmp_path / "mine")], out, figures=tmp_path / "f", bars=SILENT)
+    text = out.read_text(encoding="utf-8")
+    (run,) = values(text)["training"]
+    before, after = run["stages"]
+    assert run["name"] == "mine" and not run["finished"]
+    assert (before["dev"][""]["em"][0], after["dev"][""]["em"][0]) == (0, 0.5)
+    assert after["objective_error"] == 0.5 and after["questions"] == 8
+    for sheet, right in (
+        (before["dev_sheet"], 0),
+        (after["dev_sheet"], 4),
+        (after["sampled_sheet"], 8),
+    ):
+        assert sum(piece(text, f"sheet-{sheet}")["values"]["em"]) == right
+    assert {file.stem for file in (tmp_path / "f").iterdir()} >= {"curves", "objective"}
+    assert [len(one["heads"]) for one in values(text)["diagnosis"]] == [0, 3]
 
 
 def test_every_cause_is_explained():

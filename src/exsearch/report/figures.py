@@ -103,7 +103,7 @@ def draw(values: Mapping[str, Any]) -> list[Drawn]:
     with matplotlib.rc_context(_STYLE):
         for name, plan in FIGURES.items():
             for title, own, paint, lines in plan(values):
-                figure = Figure(figsize=(6, 0.27 * lines + 0.7), layout="constrained")
+                figure = Figure(figsize=(6, 0.27 * max(3, lines) + 0.7), layout="constrained")
                 paint(figure.subplots(), own[1:])
                 drawn.append(
                     Drawn(name, title, own, _saved(figure, "svg").decode(), _saved(figure, "png"))
@@ -160,14 +160,20 @@ def _points(*shares: float) -> list[float]:
     return [round(100 * share, 2) for share in shares]
 
 
+def _arms(rows: Values, at: int) -> Values:
+    """From a value to the ends of its interval, which may lie to one side of it."""
+    return [
+        [max(0.0, row[at] - row[at + 1]) for row in rows],
+        [max(0.0, row[at + 2] - row[at]) for row in rows],
+    ]
+
+
 def _bars(axes: Any, rows: Values) -> None:
     names = [row[0] for row in rows]
     middle = [row[1] for row in rows]
-    ends = [[row[1] - row[2] for row in rows], [row[3] - row[1] for row in rows]]
     colours = [COLOURS[0] if value >= 0 else COLOURS[1] for value in middle]
-    axes.barh(
-        range(len(rows)), middle, 0.62, xerr=ends, color=colours, ecolor=INK, error_kw={"lw": 1}
-    )
+    axes.barh(range(len(rows)), middle, 0.62, color=colours)
+    axes.errorbar(middle, range(len(rows)), xerr=_arms(rows, 1), ls="", lw=1, color=INK)
     axes.axvline(0, color=SOFT, lw=1)
     axes.set_yticks(range(len(rows)), names)
     axes.grid(visible=False, axis="y")
@@ -186,20 +192,14 @@ def _cost(values: Mapping[str, Any]) -> Iterator[Plan]:
     label = find_metric(metric).label
     if len(own) > 1:
         heads = ["row", "tokens a question", label, "low", "high"]
-        yield (
-            f"{label} % by tokens a question{_of(group)}",
-            [heads, *own],
-            _points_by_cost,
-            max(10, len(own)),
-        )
+        title = f"{label} % by tokens a question{_of(group)}"
+        yield title, [heads, *own], _points_by_cost, max(10, len(own))
 
 
 def _points_by_cost(axes: Any, rows: Values) -> None:
-    for n, (name, tokens, value, low, high) in enumerate(rows):
-        style = {"color": COLOURS[n % 8], "marker": MARKERS[(n // 8 + n) % 8]}
-        axes.errorbar(
-            tokens, value, [[value - low], [high - value]], lw=1, ls="", label=name, **style
-        )
+    for n, row in enumerate(rows):
+        style = {"color": COLOURS[n % 8], "marker": MARKERS[(n // 8 + n) % 8], "ls": ""}
+        axes.errorbar(row[1], row[2], _arms([row], 2), lw=1, label=row[0], **style)
     axes.set_xlabel("tokens a question")
     axes.set_ylim(bottom=0)
     axes.figure.legend(loc="outside right upper", fontsize=8.5)
@@ -221,13 +221,7 @@ def _curves(values: Mapping[str, Any]) -> Iterator[Plan]:
 
 def _objective(values: Mapping[str, Any]) -> Iterator[Plan]:
     own = [
-        [
-            safe(run["name"]),
-            stage["stage"],
-            round(mean, 3),
-            round(mean - error, 3),
-            round(mean + error, 3),
-        ]
+        [safe(run["name"]), stage["stage"], *(round(mean + n * error, 3) for n in (0, -1, 1))]
         for run in values["training"]
         for stage in run["stages"]
         if (mean := stage["sampled"]["objective"]) is not None
@@ -235,12 +229,8 @@ def _objective(values: Mapping[str, Any]) -> Iterator[Plan]:
     ]
     if own:
         heads = ["run", "stage", "objective", "low", "high"]
-        yield (
-            "Objective of each round's samples, nats, ± its standard error",
-            [heads, *own],
-            _lines,
-            10,
-        )
+        title = "Objective of each round's samples, nats, ± its standard error"
+        yield title, [heads, *own], _lines, 10
 
 
 def _lines(axes: Any, rows: Values) -> None:
@@ -250,9 +240,8 @@ def _lines(axes: Any, rows: Values) -> None:
     for n, name in enumerate(names):
         own = [row for row in rows if row[0] == name]
         at = [stages.index(row[1]) + 0.06 * (n - (len(names) - 1) / 2) for row in own]
-        ends = [[row[2] - row[3] for row in own], [row[4] - row[2] for row in own]]
-        style = {"color": COLOURS[n % 8], "marker": MARKERS[n % 8]}
-        axes.errorbar(at, [row[2] for row in own], ends, lw=1.4, elinewidth=1, label=name, **style)
+        style = {"color": COLOURS[n % 8], "marker": MARKERS[n % 8], "lw": 1.4, "elinewidth": 1}
+        axes.errorbar(at, [row[2] for row in own], _arms(own, 2), label=name, **style)
     axes.set_xticks(range(len(stages)), stages)
     axes.figure.legend(loc="outside right upper", fontsize=8.5)
 
@@ -264,14 +253,9 @@ def _budget(values: Mapping[str, Any]) -> Iterator[Plan]:
         table = tables[-1]
         lines = [line for line in table["lines"] if line["cause"]]
         heads = ["row", *(line["label"] for line in lines)]
+        shares = [[cell["figure"][0] if cell else 0.0 for cell in line["cells"]] for line in lines]
         own = [
-            [
-                safe(head["name"]),
-                *(
-                    _points(cell["figure"][0])[0] if (cell := line["cells"][n]) else 0.0
-                    for line in lines
-                ),
-            ]
+            [safe(head["name"]), *_points(*(each[n] for each in shares))]
             for n, head in enumerate(of["heads"])
             if table["wrong"][n]
         ]
