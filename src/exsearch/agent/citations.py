@@ -11,6 +11,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 from exsearch.agent.shown import analyser, sentence_spans
 from exsearch.methods.format import one_line, word_spans
@@ -146,8 +147,7 @@ def copied(claim: str, text: str) -> tuple[int, int, Match] | None:
         text: The text of a passage.
     """
     wanted = [one_line(claim[slice(*span)]) for span in word_spans(claim)]
-    spans = word_spans(text)
-    words = [one_line(text[slice(*span)]) for span in spans]
+    spans, words = _spoken(text)
     if (at := _run(wanted, words)) is not None:
         return spans[at][0], spans[at + len(wanted) - 1][1], Match.EXACT
     plain = [word[0].casefold() for word in _PLAIN.finditer(claim)]
@@ -156,6 +156,13 @@ def copied(claim: str, text: str) -> tuple[int, int, Match] | None:
     if at is None:
         return None
     return places[at].start(), places[at + len(plain) - 1].end(), Match.NORMALISED
+
+
+@lru_cache(maxsize=1000)  # each passage of a trajectory is looked through for each of its claims
+def _spoken(text: str) -> tuple[Sequence[tuple[int, int]], tuple[str, ...]]:
+    """The spans of a text's words, and the words."""
+    spans = word_spans(text)
+    return spans, tuple(one_line(text[slice(*span)]) for span in spans)
 
 
 def _run(wanted: Sequence[str], words: Sequence[str]) -> int | None:

@@ -16,6 +16,7 @@ from exsearch.cli.failures import Commands
 from exsearch.cli.files import data, index, show
 from exsearch.cli.machine import doctor, quickstart
 from exsearch.cli.output import hold_streams
+from exsearch.cli.reporting import report
 from exsearch.cli.searching import evaluate_retrieval, retrieve
 from exsearch.cli.serving import mcp, serve, serve_retriever
 from exsearch.cli.training import compare, evaluate, experiment, score, train
@@ -58,6 +59,7 @@ for command in (
     data,
     show,
     diagnose,
+    report,
     serve,
     mcp,
     serve_retriever,

@@ -60,24 +60,43 @@ def diagnose(
         RunError: a place is no run or evaluation.
         DataError: a place has no trajectory, or a file is damaged.
     """
-    bars = bars or Bars(False)
     parts = [part for place in places for part in read_parts(place)]
+    return diagnose_parts(parts, retriever, bars=bars)[0]
+
+
+def diagnose_parts(
+    parts: Sequence[Part], retriever: Retriever | None = None, *, bars: Bars | None = None
+) -> tuple[dict[str, Any], list[list[Case]]]:
+    """What went wrong in some parts, and the cases of each.
+
+    Args:
+        parts: The parts; those of a run are in their order.
+        retriever: The retriever that they searched with; None makes no search.
+        bars: Opens the progress bars; None shows none.
+
+    Returns:
+        What `diagnose` gives, and for each part its trajectories as cases.
+    """
+    bars = bars or Bars(False)
     trajectories = [sample.trajectory for part in parts for sample in part.samples]
     cases, reached = reach_all(trajectories, retriever, bars)
     found: list[dict[str, Any]] = []
+    of: list[list[Case]] = []
     each = iter(cases)
     with bars.open("diagnose", len(cases), "trajectory") as bar:
         for part in parts:
-            own = [next(each) for _ in part.samples]
-            found.append(_part(part, own))
-            bar.update(len(own))
-    return {
+            of.append([next(each) for _ in part.samples])
+            found.append(_part(part, of[-1]))
+            bar.update(len(part.samples))
+    places = dict.fromkeys(part.place for part in parts)
+    whole = {
         "searches": reached.searches,
         "failed_searches": reached.failed,
         "seconds_a_search": _seconds_a_search(reached),
         "parts": found,
         "runs": [_run(place, parts, found) for place in places if is_run(place)],
     }
+    return whole, of
 
 
 def _part(part: Part, cases: Sequence[Case]) -> dict[str, Any]:

@@ -97,6 +97,14 @@ def read_parts(place: Path) -> list[Part]:
         RunError: it is none of them.
         DataError: it has no trajectory, or a file of them is damaged.
     """
+    parts = parts_so_far(place)
+    if not parts:
+        raise DataError("no trajectory in it to diagnose", file=place)
+    return parts
+
+
+def parts_so_far(place: Path) -> list[Part]:
+    """As `read_parts`; none of a run that has just begun."""
     parts: list[Part] = []
     for stage, kind, file in _files(place):
         methods: dict[str, list[Sample]] = {}
@@ -104,8 +112,6 @@ def read_parts(place: Path) -> list[Part]:
             own = methods.setdefault(trajectory_of(trace).method, [])
             own.append(sample_of(trace))
         parts += [Part(place, stage, kind, m, file, tuple(own)) for m, own in methods.items()]
-    if not parts:
-        raise DataError("no trajectory in it to diagnose", file=place)
     return parts
 
 

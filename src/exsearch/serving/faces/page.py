@@ -42,6 +42,7 @@ _FILES = {
         ("/", "index.html"),
         ("/page/style.css", "style.css"),
         ("/page/script.js", "script.js"),
+        ("/page/passage.js", "passage.js"),
         ("/page/trace.js", "trace.js"),
         ("/page/icon.svg", "icon.svg"),
     )

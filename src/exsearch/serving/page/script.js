@@ -1,6 +1,7 @@
-// The page: asks, follows what happens, keeps the list of traces, and opens passages.
+// The page: asks, follows what happens, and keeps the list of traces.
 
-import { TraceView, link, make, marked, seconds } from "./trace.js";
+import { openPassage } from "./passage.js";
+import { TraceView, beside, make, outcome } from "./trace.js";
 
 const FORM = 1;
 const LISTED = 500; // more in a list help nobody
@@ -161,8 +162,7 @@ function list() {
 }
 
 function verdict(row, number) {
-  const sign = { right: "✓ right", wrong: "✗ wrong", none: "– no answer" }[row.outcome] ?? "";
-  return make("span", { className: "hint" }, columns.length > 1 && `${number}: `, sign && make("span", { className: `tag ${row.outcome}` }, sign), ` ${row.answer}`);
+  return make("span", { className: "hint" }, columns.length > 1 && `${number}: `, outcome(row.outcome), ` ${row.answer}`);
 }
 
 at("filter").addEventListener("input", list);
@@ -195,14 +195,9 @@ function open(trace, linked, again = false) {
 }
 
 function sideBySide(...traces) {
-  const parts = traces.map((trace, place) => {
-    const shown = new TraceView(openPassage, { compact: true });
-    shown.update(trace);
-    return make("section", { "aria-label": columns[place] }, make("p", { className: "kind" }, `${place + 1}: ${columns[place]}`), shown.element);
-  });
-  show(make("div", { className: "beside" }, parts));
+  show(beside(traces, columns, openPassage));
   document.title = `${traces[0].question} · exsearch`;
-  parts[0].querySelector("h2").focus();
+  view.querySelector("h2").focus();
 }
 
 function welcome() {
@@ -240,30 +235,6 @@ at("file").addEventListener("change", async (event) => {
   } catch (error) {
     show(make("p", { className: "failed", role: "alert" }, `${file.name} can’t be shown: ${error.message}`));
   }
-});
-
-// --- passages -------------------------------------------------------------------------------
-
-/** Show a passage beside the answer; with a citation its span is marked. */
-function openPassage(passage, cited) {
-  at("passage-kind").textContent = cited ? `Source ${cited.source} · ${cited.kind}` : "Passage";
-  at("passage-title").textContent = passage.title || passage.id;
-  const text = make("p", { className: "text", tabIndex: 0 }, cited ? marked(passage.text, cited.span) : passage.text);
-  const facts = [passage.id, typeof passage.score === "number" && `score ${passage.score.toFixed(2)}`].filter(Boolean).join(" · ");
-  const own = String(passage.url).startsWith(`${location.origin}/`);
-  const address = link(passage.url, own ? "Open by itself" : passage.url); // a foreign one in full
-  at("passage-body").replaceChildren(...[
-    cited?.claim && make("p", { className: "claimed" }, make("b", {}, "Claimed "), cited.claim),
-    text,
-    make("p", { className: "hint" }, facts, address && " · ", address),
-  ].filter(Boolean));
-  at("passage").showModal();
-  at("span")?.scrollIntoView({ block: "center" });
-}
-
-at("close").addEventListener("click", () => at("passage").close());
-at("passage").addEventListener("click", (event) => {
-  if (event.target === at("passage")) at("passage").close(); // beside it
 });
 
 // --- beginning ------------------------------------------------------------------------------

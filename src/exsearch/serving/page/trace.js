@@ -23,7 +23,7 @@ export function make(tag, properties = {}, ...children) {
     if (name in element && name !== "list") element[name] = value;
     else if (value !== null && value !== false) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -44,6 +44,22 @@ export function marked(text, [start, end]) {
 export const seconds = (value) => (value === null || value === undefined ? "" : `${value.toFixed(value < 10 ? 2 : 1)} s`);
 const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const titled = (passage) => passage.title || passage.id;
+
+/** How an answer came out, as a tag; null where nobody knows. */
+export function outcome(name) {
+  const sign = { right: "✓ right", wrong: "✗ wrong", none: "– no answer" }[name];
+  return sign ? make("span", { className: `tag ${name}` }, sign) : null;
+}
+
+/** Traces of one question beside each other, each under its name. */
+export function beside(traces, names, open) {
+  const parts = traces.map((trace, place) => {
+    const shown = new TraceView(open, { compact: true });
+    shown.update(trace);
+    return make("section", { "aria-label": names[place] }, make("p", { className: "kind" }, `${place + 1}: ${names[place]}`), shown.element);
+  });
+  return make("div", { className: "beside" }, parts);
+}
 
 export class TraceView {
   /** The view of one trace; `open` is called with a passage to show. */
@@ -100,9 +116,7 @@ export class TraceView {
   }
 
   verdict() {
-    const { outcome, accepted } = this.trace;
-    const sign = { right: "✓ right", wrong: "✗ wrong", none: "– no answer" }[outcome] ?? outcome;
-    return make("p", { className: "verdict" }, make("span", { className: `tag ${outcome}` }, sign), ` accepted: ${accepted.join(" · ")}`);
+    return make("p", { className: "verdict" }, outcome(this.trace.outcome), ` accepted: ${this.trace.accepted.join(" · ")}`);
   }
 
   claim(claim) {
@@ -179,27 +193,45 @@ export class TraceView {
   layout(now = 0) {
     const rows = [...this.drawn, this.last].filter((row) => row?.times);
     const length = Math.max(now, ...rows.flatMap(({ times }) => Object.values(times)));
-    this.axis.hidden = !rows.length || !length;
-    this.steps.classList.toggle("timed", !this.axis.hidden);
-    if (this.axis.hidden) return;
+    const timed = rows.length && length;
+    if (!timed) return this.layoutGains();
+    this.timed(true);
     const percent = (value) => `${(100 * value) / length}%`;
     for (const { track, times, gain: own } of rows) {
       const bars = PARTS.map(([from, to, kind]) => {
         if (times[from] === undefined) return null;
         const end = times[to] ?? (this.trace.ended || times.done !== undefined ? null : Math.max(now, times[from]));
         if (end === null) return null;
-        const bar = make("span", { className: kind });
-        bar.style.left = `min(${percent(times[from])}, calc(100% - 3px))`;
-        bar.style.width = percent(end - times[from]);
-        return bar;
+        return bar(kind, `min(${percent(times[from])}, calc(100% - 3px))`, percent(end - times[from]));
       });
-      if (own !== null && own !== undefined) {
-        track.classList.add(own < 0 ? "loss" : "gain");
-        track.style.setProperty("--strength", `${Math.round(25 + 75 * Math.min(1, Math.abs(own) / 3))}%`);
-      }
+      coloured(track, own);
       track.replaceChildren(...bars.filter(Boolean));
     }
-    this.axis.replaceChildren(legend(), make("p", { className: "ticks", "aria-hidden": "true" }, make("span", {}, "0 s"), make("span", {}, seconds(length / 2)), make("span", {}, seconds(length))));
+    this.axis.replaceChildren(legend(), ticks("0 s", seconds(length / 2), seconds(length)));
+  }
+
+  /** Where no times are known: how likely the right answer was, from each search to the next. */
+  layoutGains() {
+    const rows = this.drawn.filter((row) => typeof row.gain === "number");
+    this.timed(rows.length > 0);
+    if (!rows.length) return;
+    let sum = 0;
+    const ends = rows.map((row) => [sum, (sum += row.gain)]);
+    const [low, high] = [Math.min(...ends.flat()), Math.max(...ends.flat())];
+    const percent = (value) => `${(100 * value) / (high - low || 1)}%`;
+    rows.forEach((row, place) => {
+      const [from, to] = ends[place];
+      coloured(row.track, row.gain);
+      row.track.replaceChildren(bar("search", `min(${percent(Math.min(from, to) - low)}, calc(100% - 3px))`, percent(Math.abs(to - from))));
+    });
+    const signed = (value) => `${value > 0 ? "+" : ""}${value.toFixed(1)}`;
+    const said = make("p", { className: "legend" }, "Each bar: how much likelier the right answer became, in nats, from where the search before left it.");
+    this.axis.replaceChildren(said, ticks(signed(low), signed(high)));
+  }
+
+  timed(is) {
+    this.axis.hidden = !is;
+    this.steps.classList.toggle("timed", is);
   }
 
   ending() {
@@ -211,6 +243,22 @@ export class TraceView {
     if (typeof trace.weight === "number") parts.push(`weight ${trace.weight.toFixed(3)}`);
     return [parts.join(" · ")];
   }
+}
+
+function bar(kind, left, width) {
+  const made = make("span", { className: kind });
+  [made.style.left, made.style.width] = [left, width];
+  return made;
+}
+
+function coloured(track, gain) {
+  if (gain === null || gain === undefined) return;
+  track.classList.add(gain < 0 ? "loss" : "gain");
+  track.style.setProperty("--strength", `${Math.round(25 + 75 * Math.min(1, Math.abs(gain) / 3))}%`);
+}
+
+function ticks(...texts) {
+  return make("p", { className: "ticks", "aria-hidden": "true" }, texts.map((text) => make("span", {}, text)));
 }
 
 function legend() {
