@@ -1,32 +1,21 @@
-"""The page in a real Chromium: used by keyboard alone, free of axe's violations, and on its own.
-
-`make test-clients` runs it, and brings what it needs: Playwright and axe-core. Chromium is Debian's
-(`apt-get install chromium`); EXSEARCH_CHROMIUM names another one.
-"""
+"""The page in a real Chromium: used by keyboard alone, free of axe's violations, and on its own."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from answer_server import answer_server
+from browser import focused, opened, shoot, tab_to, violations
 from saved_page import show_page, write_saved
 
 from exsearch.records import Passage
 from exsearch.retrievers.bm25 import Bm25Retriever
 from started_server import StartedServer
 
-playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.clients
-
-CHROMIUM = os.environ.get("EXSEARCH_CHROMIUM", "/usr/bin/chromium")
-AXE = Path(os.environ.get("EXSEARCH_NODE_MODULES", "node_modules")) / "axe-core" / "axe.min.js"
-SHOTS = os.environ.get("EXSEARCH_SHOTS")  # a folder for screenshots, to look at
 
 QUESTION = "Who built the harbour of Quillmoor, and where was its builder born?"
 MARKUP = "<img src=x onerror=\"document.title='forged'\"> <b>bold</b>"
@@ -68,57 +57,12 @@ def quillmoor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedServe
         yield running
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(chromium: Any, address: str, path: str = "/", **settings: Any) -> Iterator[Any]:
-    """A page in a window of its own, which says nothing wrong and asks nobody else."""
-    context = chromium.new_context(**settings)
-    page = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{address}{path}", wait_until="networkidle")
-    yield page
-    context.close()
-    assert said == []
-    assert asked and all(url.startswith((address, "blob:")) for url in asked), asked
-
-
-def focused(page: Any) -> str:
-    return page.evaluate("document.activeElement.innerText || document.activeElement.id")
-
-
-def tab_to(page: Any, text: str, key: str = "Tab") -> None:
-    """Press Tab until what has this text has the focus, which has to be seen."""
-    for _ in range(60):
-        if text in focused(page):
-            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-            assert outline != "none", f"the focus of {text!r} can't be seen"
-            return
-        page.keyboard.press(key)
-    raise AssertionError(f"the keyboard does not reach {text!r}")
-
-
 def answered(page: Any) -> None:
     """Ask the question by keyboard, from wherever the focus is at the beginning."""
     assert focused(page) == "question"
     page.keyboard.type(QUESTION)
     page.keyboard.press("Enter")
     page.get_by_text("What it rests on").wait_for()
-
-
-def shoot(page: Any, name: str) -> None:
-    if SHOTS:
-        page.screenshot(path=f"{SHOTS}/{name}.png", full_page="passage" not in name)
 
 
 def test_it_is_used_by_keyboard_alone(chromium, quillmoor, tmp_path):
@@ -249,7 +193,7 @@ def test_axe_finds_nothing_in_any_state(chromium, quillmoor, theme, width):
         shoot(page, f"answered-{theme}-{width}")
         page.locator(".cite.weak").first.click()
         found["passage"] = violations(page)
-        shoot(page, f"passage-{theme}-{width}")
+        shoot(page, f"passage-{theme}-{width}", whole=False)
         page.keyboard.press("Escape")
         page.reload(wait_until="networkidle")
         found["reopened"] = violations(page)
@@ -257,16 +201,3 @@ def test_axe_finds_nothing_in_any_state(chromium, quillmoor, theme, width):
         assert found == {state: [] for state in found}
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, "it has to be scrolled sideways"
-
-
-def violations(page: Any) -> list[str]:
-    """What axe finds, every rule of it."""
-    page.wait_for_function("document.getAnimations().every((one) => one.playState !== 'running')")
-    page.add_script_tag(path=AXE)
-    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    assert result["passes"], "axe looked at nothing"
-    return [
-        f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}"
-        for rule in result["violations"]
-        for node in rule["nodes"]
-    ]
