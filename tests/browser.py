@@ -60,9 +60,9 @@ def tab_to(page: Any, text: str, key: str = "Tab") -> None:
     raise AssertionError(f"the keyboard does not reach {text!r}")
 
 
-def shoot(page: Any, name: str) -> None:
+def shoot(page: Any, name: str, *, whole: bool = True) -> None:
     if SHOTS:
-        page.screenshot(path=f"{SHOTS}/{name}.png", full_page="passage" not in name)
+        page.screenshot(path=f"{SHOTS}/{name}.png", full_page=whole)
 
 
 def violations(page: Any) -> list[str]:

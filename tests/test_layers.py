@@ -67,6 +67,8 @@ HEAVY = (
 )
 # Only these may need the packages of an extra for a kind of retriever.
 EXTRAS = {
+    "exsearch.judging.agreement",
+    "exsearch.judging.summary",
     "exsearch.retrievers.servers.elasticsearch",
     "exsearch.retrievers.servers.milvus",
     "exsearch.retrievers.servers.opensearch",
@@ -86,6 +88,7 @@ EXTRAS = {
     "exsearch.serving.faces.spans",
     "exsearch.serving.faces.ui_stream",
     "exsearch.serving.gate",
+    "exsearch.serving.judging",
     "exsearch.serving.links",
     "exsearch.serving.mcp_http",
     "exsearch.serving.mcp_stdio",
@@ -98,7 +101,15 @@ EXTRAS = {
 }
 OPTIONAL = (
     *("ag_ui", "fastapi", "mcp", "opentelemetry", "prometheus_client", "starlette", "uvicorn"),
-    *("elasticsearch", "opensearchpy", "psycopg", "pymilvus", "qdrant_client", "matplotlib"),
+    *(
+        "elasticsearch",
+        "nltk",
+        "opensearchpy",
+        "psycopg",
+        "pymilvus",
+        "qdrant_client",
+        "matplotlib",
+    ),
 )
 
 

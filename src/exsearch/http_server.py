@@ -24,21 +24,23 @@ Receive = Callable[[], Awaitable[Message]]
 
 _PACKAGES = ("fastapi", "prometheus_client", "uvicorn")
 ALL_PACKAGES = (*_PACKAGES, "mcp", "opentelemetry")  # of the server that answers questions
+JUDGE_PACKAGES = (*_PACKAGES, "nltk")
 
 
-def check_installed(what: str, packages: tuple[str, ...] = _PACKAGES) -> None:
+def check_installed(what: str, packages: tuple[str, ...] = _PACKAGES, extra: str = "serve") -> None:
     """Make sure that a server's packages are there, before anything is loaded for it.
 
     Args:
         what: The command that serves.
         packages: The packages that it imports.
+        extra: The name of the extra that has them.
 
     Raises:
-        MissingExtraError: the packages of the extra `serve` are not installed.
+        MissingExtraError: one of the packages is not installed.
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingExtraError(what, "serve", f"no {', '.join(missing)}")
+        raise MissingExtraError(what, extra, f"no {', '.join(missing)}")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -3,4 +3,6 @@
 from answer_server import server, world
 from asked_server import asked
 
-__all__ = ["asked", "server", "world"]
+from browser import chromium
+
+__all__ = ["asked", "chromium", "server", "world"]

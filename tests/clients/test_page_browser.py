@@ -14,13 +14,12 @@ from answer_server import answer_server
 from asked_server import Asked
 from saved_page import show_page, write_saved
 
-from browser import chromium, focused, opened, shoot, tab_to, violations
+from browser import focused, opened, shoot, tab_to, violations
 from exsearch.records import Passage
 from exsearch.retrievers.bm25 import Bm25Retriever
 from started_server import StartedServer
 
 pytestmark = pytest.mark.clients
-__all__ = ["chromium"]
 
 QUESTION = "Who built the harbour of Quillmoor, and where was its builder born?"
 MARKUP = "<img src=x onerror=\"document.title='forged'\"> <b>bold</b>"
@@ -209,7 +208,7 @@ def test_axe_finds_nothing_in_any_state(chromium, quillmoor, theme, width):
         shoot(page, f"answered-{theme}-{width}")
         page.locator(".cite.weak").first.click()
         found["passage"] = violations(page)
-        shoot(page, f"passage-{theme}-{width}")
+        shoot(page, f"passage-{theme}-{width}", whole=False)
         page.keyboard.press("Escape")
         page.reload(wait_until="networkidle")
         found["reopened"] = violations(page)

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from planted import World, good
 
-from browser import chromium, focused, opened, shoot, tab_to, violations
+from browser import focused, opened, shoot, tab_to, violations
 from exsearch.jobs.report import report
 from exsearch.progress import Bars
 from written_evaluations import MARKUP, write_evaluation, write_run, write_systems
 
 pytestmark = pytest.mark.clients
-__all__ = ["chromium"]
 SILENT = Bars(False)
 
 

@@ -14,6 +14,7 @@ from exsearch.cli.combining import combine, train_reranker
 from exsearch.cli.diagnosing import diagnose
 from exsearch.cli.failures import Commands
 from exsearch.cli.files import data, index, show
+from exsearch.cli.judging import judge
 from exsearch.cli.machine import doctor, quickstart
 from exsearch.cli.output import hold_streams
 from exsearch.cli.reporting import report
@@ -60,6 +61,7 @@ for command in (
     show,
     diagnose,
     report,
+    judge,
     serve,
     mcp,
     serve_retriever,

@@ -99,7 +99,7 @@ def read_parts(place: Path) -> list[Part]:
     """
     parts = parts_so_far(place)
     if not parts:
-        raise DataError("no trajectory in it to diagnose", file=place)
+        raise DataError("no trajectory in it", file=place)
     return parts
 
 
@@ -130,7 +130,7 @@ def _files(place: Path) -> Iterator[tuple[str, Kind, Path]]:
     elif (place / TRAJECTORIES_FILE).is_file():
         yield "", Kind.EVALUATION, place / TRAJECTORIES_FILE
     elif (place / SUMMARY_FILE).is_file():
-        raise RunError(f"{place}: has figures and no {TRAJECTORIES_FILE}; nothing to diagnose")
+        raise RunError(f"{place}: has figures and no {TRAJECTORIES_FILE}")
     else:
         missing = "no such folder" if not place.exists() else "neither a run nor an evaluation"
         raise RunError(f"{place}: {missing}; name what `train` or `evaluate` wrote")

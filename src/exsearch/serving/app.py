@@ -72,7 +72,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
     )
     for face in (models, chat, responses, ui_stream, ag_ui, page):
         app.include_router(face.router)
-    app.include_router(page.files_router)
+    app.include_router(page.files_router())
     app.state.questions, app.state.config = questions, config
     _tell_errors(app)
     app.router.routes.append(Route(PATH, mcp, include_in_schema=False))

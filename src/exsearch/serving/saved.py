@@ -42,7 +42,7 @@ def make_saved_app(name: str, columns: Sequence[str], rows: Sequence[Sequence[Tr
     """
     app = FastAPI(title="exsearch", docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-    app.include_router(page.files_router)
+    app.include_router(page.files_router())
     of = {trajectory_of(row[0]).id: row for row in rows}
     listed = [_joined(*(_row(id, trajectory_of(trace)) for trace in of[id])) for id in of]
 

@@ -6,7 +6,7 @@ Its files are plain and ask no other host for anything; its data are traces (`tr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 
@@ -36,36 +36,37 @@ _HEADERS = {
     "Cache-Control": "no-cache",  # ask whether it changed
 }
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_FILES = {
-    path: (files("exsearch.serving") / "page" / name).read_bytes()
-    for path, name in (
-        ("/", "index.html"),
-        ("/page/style.css", "style.css"),
-        ("/page/script.js", "script.js"),
-        ("/page/passage.js", "passage.js"),
-        ("/page/trace.js", "trace.js"),
-        ("/page/icon.svg", "icon.svg"),
-    )
-}
+_METHODS = ["GET", "HEAD"]
+_FOLDER = files("exsearch.serving") / "page"
+_NAMES = ("style.css", "script.js", "passage.js", "trace.js", "judge.js", "icon.svg")
 
-files_router = APIRouter(include_in_schema=False)
 router = APIRouter(route_class=StrictRoute)
 
 
-async def _file(request: Request) -> Response:
-    """One of the page's files."""
-    path = request.scope["route"].path
-    content = _FILES[path]
+def files_router(first: str = "index.html") -> APIRouter:
+    """The routes of a page's files.
+
+    Args:
+        first: The name of the file that stands at `/`.
+    """
+    routes = APIRouter(include_in_schema=False)
+    for path, name in {"/": first, **{f"/page/{name}": name for name in _NAMES}}.items():
+        routes.add_api_route(path, _file((_FOLDER / name).read_bytes(), name), methods=_METHODS)
+    return routes
+
+
+def _file(content: bytes, name: str) -> Callable[[Request], Awaitable[Response]]:
+    """A function that answers with one of the page's files."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {**_HEADERS, "ETag": tag}
-    if tag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    ending = "html" if path == "/" else path.rpartition(".")[2]
-    return Response(content, headers=headers, media_type=f"{_TYPES[ending]}; charset=utf-8")
+    media_type = f"{_TYPES[name.rpartition('.')[2]]}; charset=utf-8"
 
+    async def file(request: Request) -> Response:
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(content, headers=headers, media_type=media_type)
 
-for _path in _FILES:
-    files_router.add_api_route(_path, _file, methods=["GET", "HEAD"])
+    return file
 
 
 class Asked(BaseModel):
