@@ -46,8 +46,9 @@ async def _told(
     request: Request, asked: core.RunAgentInput, log: QuestionLog
 ) -> AsyncIterator[bytes]:
     """The stream of one run: its steps, then the answer, or what failed."""
-    run = {"thread_id": asked.thread_id, "run_id": asked.run_id}
-    yield _framed(core.RunStartedEvent(**run, protocol_version=core.PROTOCOL_VERSION))
+    thread, run = asked.thread_id, asked.run_id
+    version = core.PROTOCOL_VERSION
+    yield _framed(core.RunStartedEvent(thread_id=thread, run_id=run, protocol_version=version))
     searches = 0
     async for event in log.follow(IDLE):
         if event is None:
@@ -64,7 +65,8 @@ async def _told(
     facts = facts_of(log)
     used = facts.pop("usage")
     usage = core.TokenUsage(input_tokens=used["inputTokens"], output_tokens=used["outputTokens"])
-    yield _framed(core.RunFinishedEvent(**run, result=facts, usage=[usage]))
+    end = core.RunFinishedEvent(thread_id=thread, run_id=run, result=facts, usage=[usage])
+    yield _framed(end)
 
 
 def _step(request: Request, event: Event, id: str, name: str) -> Iterator[core.BaseEvent]:
@@ -91,13 +93,13 @@ def _step(request: Request, event: Event, id: str, name: str) -> Iterator[core.B
                 role="tool",
             )
         case EventKind.EVIDENCE:
-            fact, own = event.step and event.step.evidence, {"message_id": f"{id}-record"}
-            yield core.ReasoningStartEvent(**own)
-            yield core.ReasoningMessageStartEvent(**own)
+            fact, own = event.step and event.step.evidence, f"{id}-record"
+            yield core.ReasoningStartEvent(message_id=own)
+            yield core.ReasoningMessageStartEvent(message_id=own)
             said = fact.text if fact else "Nothing found."
-            yield core.ReasoningMessageContentEvent(**own, delta=said)
-            yield core.ReasoningMessageEndEvent(**own)
-            yield core.ReasoningEndEvent(**own)
+            yield core.ReasoningMessageContentEvent(message_id=own, delta=said)
+            yield core.ReasoningMessageEndEvent(message_id=own)
+            yield core.ReasoningEndEvent(message_id=own)
             yield core.StepFinishedEvent(step_name=name)
         case _:
             pass
@@ -105,12 +107,12 @@ def _step(request: Request, event: Event, id: str, name: str) -> Iterator[core.B
 
 def _answer(request: Request, log: QuestionLog) -> Iterator[core.BaseEvent]:
     """The answer as a message, and what it cites."""
-    answer, own = log.answer, {"message_id": f"{log.id}-answer"}
-    yield core.TextMessageStartEvent(**own, role="assistant")
-    yield core.TextMessageContentEvent(**own, delta=answer.text)
-    yield core.TextMessageEndEvent(**own)
+    answer, own = log.answer, f"{log.id}-answer"
+    yield core.TextMessageStartEvent(message_id=own, role="assistant")
+    yield core.TextMessageContentEvent(message_id=own, delta=answer.text)
+    yield core.TextMessageEndEvent(message_id=own)
     citations = [citation_of(request, mark, answer.text) for mark in answer.marks]
-    value = {"messageId": own["message_id"], CITATIONS: citations}
+    value = {"messageId": own, CITATIONS: citations}
     yield core.CustomEvent(name=CITATIONS, value=value)
 
 
