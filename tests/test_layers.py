@@ -54,6 +54,7 @@ TORCH = {
     "exsearch.models.folder",
     "exsearch.models.linear",
     "exsearch.models.loading",
+    "exsearch.models.lora",
     "exsearch.models.trial",
     "exsearch.training.checkpoint",
     "exsearch.training.drill",

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from exsearch.agent.citations import Citation, Claim, Match, claims, find
+from exsearch.agent.citations import Citation, Claim, Match, claims, copied, find
 from exsearch.agent.shown import sentence_spans
 from exsearch.data import sample_path
 from exsearch.data.corpus import read_corpus
@@ -36,6 +36,21 @@ def test_a_fact_is_found_word_by_word_or_but_for_its_spelling():
         "normalised",
     )
     assert cited("") is None and cited("...") is None
+
+
+@pytest.mark.parametrize(
+    "text, fact, span, how",
+    [
+        ("See [2] in\x00the\u200b text", "[2] in the", "[2] in\x00the", "exact"),
+        ("See [2] in the text", "(2) in", "[2] in", "exact"),  # as prompts show it
+        ("Die STRASSE - lang!", "die straße lang", "Die STRASSE - lang", "normalised"),
+        ("a ab abc", "b abc", None, None),  # whole words only
+        ("one two one two three", "one two three", "one two three", "exact"),
+    ],
+)
+def test_a_copy_is_of_whole_words_as_prompts_show_them(text, fact, span, how):
+    found = copied(fact, text)
+    assert (found and (text[found[0] : found[1]], found[2].value)) == (span and (span, how))
 
 
 def test_other_words_for_it_are_a_weak_citation():

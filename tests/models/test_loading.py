@@ -24,6 +24,7 @@ from exsearch.engines.local.engine import TransformersEngine  # noqa: E402
 from exsearch.errors import ModelError  # noqa: E402
 from exsearch.models.folder import check_weights, shape_of, whole_model  # noqa: E402
 from exsearch.models.loading import load_adapter, load_model, load_tokenizer  # noqa: E402
+from exsearch.models.lora import is_plain  # noqa: E402
 from exsearch.models.settings import ModelSettings  # noqa: E402
 from exsearch.runs import new_folder  # noqa: E402
 from exsearch.training.checkpoint import load_trainable, save_model  # noqa: E402
@@ -147,6 +148,31 @@ def test_an_adapter_is_loaded_as_it_was_saved(tiny_model_folder, adapter_folder)
     merged = load_model(adapter_folder, "float32")
     assert torch.allclose(merged(IDS).logits, expected, atol=1e-4)
     assert not [name for name, _ in merged.named_parameters() if "lora" in name]
+
+
+def test_a_plain_adapter_is_added_with_the_bits_of_peft_and_without_it(
+    adapter_folder, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(adapter_folder, tmp_path / "adapter")
+
+    def draw(tensors):
+        tensors.update({name: torch.randn_like(tensor) for name, tensor in tensors.items()})
+
+    change_tensors(folder / "adapter_model.safetensors", draw)
+    change_json(folder / "adapter_config.json", lora_alpha=11)
+    expected = load_adapter(folder, "float32").merge_and_unload().state_dict()
+    with monkeypatch.context() as without_peft:
+        without_peft.setitem(sys.modules, "peft", None)
+        added = load_model(folder, torch.float32).state_dict()
+    assert added.keys() == expected.keys()
+    assert all(torch.equal(added[name], expected[name]) for name in expected)
+    for setting in ({"use_rslora": True}, {"alpha_pattern": {"up_proj": 4}}, {"new": 0}):
+        assert not is_plain({**json.loads((folder / "adapter_config.json").read_text()), **setting})
+    change_json(folder / "adapter_config.json", use_rslora=True)
+    other = load_model(folder, "float32").state_dict()
+    assert not torch.equal(
+        other["model.layers.0.mlp.up_proj.weight"], added["model.layers.0.mlp.up_proj.weight"]
+    )
 
 
 ADAPTER_FAULTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, wait
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from exsearch.agent.events import EventKind
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.records import StopReason
 from exsearch.retrievers.guarded import guarded
-from exsearch.searcher import Searcher
+from exsearch.searcher import Found, Searcher
 from exsearch.serving import ServeConfig
 from exsearch.serving.faces.spans import tell_spans
 from exsearch.serving.questions import (
@@ -68,6 +69,33 @@ def test_a_log_tells_all_from_the_start_to_whoever_follows(run):
         assert log.trajectory and log.trajectory.answer == ANSWER
         assert log.answer.text.startswith(f"{ANSWER} [1]\n- ")
         assert len(questions) == 0 and questions.find(log.id) is log
+
+    run(body)
+
+
+def test_what_a_pass_tells_of_many_questions_wakes_the_loop_once(run, shelf, monkeypatch):
+    async def body(questions: Questions) -> None:
+        futures, submit = [], questions.searcher.submit
+
+        def kept(*asked: Any, **more: Any) -> Future[Found]:
+            futures.append(submit(*asked, **more))
+            return futures[-1]
+
+        monkeypatch.setattr(questions.searcher, "submit", kept)
+        shelf.free.clear()
+        logs = [questions.ask(QUESTION) for _ in range(20)]
+        while not all(log.events and log.events[-1].kind is EventKind.SEARCH for log in logs):
+            await asyncio.sleep(0.01)
+        loop, wakes = asyncio.get_running_loop(), []
+        wake = loop.call_soon_threadsafe
+        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *c: (wakes.append(1), wake(*c)))
+        shelf.free.set()
+        wait(futures)  # the loop is busy, and all of them end
+        assert len(wakes) == 1
+        await asyncio.gather(*(log.finished() for log in logs))
+        for log in logs:
+            assert [e.at for e in log.events] == sorted(e.at for e in log.events)
+            assert log.events[-1].kind is EventKind.END and log.answer.answer == ANSWER
 
     run(body)
 

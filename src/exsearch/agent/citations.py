@@ -11,7 +11,6 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from functools import lru_cache
 
 from exsearch.agent.shown import analyser, sentence_spans
 from exsearch.methods.format import one_line, word_spans
@@ -126,7 +125,7 @@ def find(text: str, passage: Passage) -> tuple[int, int, Match] | None:
         passage: The passage.
     """
     title = one_line(passage.title)
-    for part in (text, text.removeprefix(f"{title}: ")):
+    for part in dict.fromkeys((text, text.removeprefix(f"{title}: "))):
         if span := copied(part, passage.text):
             return span
     return _shared(text, passage)
@@ -146,31 +145,26 @@ def copied(claim: str, text: str) -> tuple[int, int, Match] | None:
         claim: What is said.
         text: The text of a passage.
     """
-    wanted = [one_line(claim[slice(*span)]) for span in word_spans(claim)]
-    spans, words = _spoken(text)
-    if (at := _run(wanted, words)) is not None:
-        return spans[at][0], spans[at + len(wanted) - 1][1], Match.EXACT
-    plain = [word[0].casefold() for word in _PLAIN.finditer(claim)]
-    places = list(_PLAIN.finditer(text))
-    at = _run(plain, [place[0].casefold() for place in places])
-    if at is None:
-        return None
-    return places[at].start(), places[at + len(plain) - 1].end(), Match.NORMALISED
+    wanted = one_line(claim)
+    if (first := _run(wanted, one_line(text))) is not None:
+        spans = word_spans(text)
+        return spans[first][0], spans[first + wanted.count(" ")][1], Match.EXACT
+    wanted = _plain(claim)
+    if (first := _run(wanted, _plain(text))) is not None:
+        places = list(_PLAIN.finditer(text))
+        last = first + wanted.count(" ")
+        return places[first].start(), places[last].end(), Match.NORMALISED
+    return None
 
 
-@lru_cache(maxsize=1000)  # each passage of a trajectory is looked through for each of its claims
-def _spoken(text: str) -> tuple[Sequence[tuple[int, int]], tuple[str, ...]]:
-    """The spans of a text's words, and the words."""
-    spans = word_spans(text)
-    return spans, tuple(one_line(text[slice(*span)]) for span in spans)
+def _run(wanted: str, text: str) -> int | None:
+    """The number of the word at which a text begins to say others; words have one blank between."""
+    start = f" {text} ".find(f" {wanted} ") if wanted else -1
+    return None if start < 0 else text.count(" ", 0, start)
 
 
-def _run(wanted: Sequence[str], words: Sequence[str]) -> int | None:
-    count = len(wanted)
-    if not count:
-        return None
-    places = (n for n in range(len(words) - count + 1) if words[n] == wanted[0])
-    return next((n for n in places if list(words[n : n + count]) == list(wanted)), None)
+def _plain(text: str) -> str:
+    return " ".join(_PLAIN.findall(text)).casefold()
 
 
 def _shared(claim: str, passage: Passage) -> tuple[int, int, Match] | None:

@@ -73,9 +73,10 @@ def cited_answer(trajectory: Trajectory, abstain: float = 0.0) -> CitedAnswer:
         abstain: The least confidence of an answer that is told. One below it is withheld: the text
             says so and why, and claims nothing.
     """
-    if trajectory.answer and (why := confidence(trajectory).withheld(abstain)):
-        return CitedAnswer("", f"(withheld: {why})", (), (), ())
     said = claims(trajectory)
+    asked = abstain and trajectory.answer
+    if asked and (why := confidence(trajectory, said).withheld(abstain)):
+        return CitedAnswer("", f"(withheld: {why})", (), (), ())
     facts = said[:-1] if trajectory.answer else said
     of = {passage.id: passage for passage in trajectory.passages}
     sources: dict[tuple[str, str], Source] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from exsearch.agent.citations import Claim, Match, claims
 from exsearch.agent.shown import analyser
@@ -61,15 +61,16 @@ class Confidence:
         return _REASONS[min(_REASONS, key=lambda name: getattr(self, name))]
 
 
-def confidence(trajectory: Trajectory) -> Confidence:
+def confidence(trajectory: Trajectory, said: Sequence[Claim] | None = None) -> Confidence:
     """How far the answer of a trajectory rests on what was found.
 
     Args:
         trajectory: A trajectory that ended; without an answer all is 0.
+        said: Its `claims`, where they are known already.
     """
     if not trajectory.answer:
         return Confidence(0.0, 0.0, 0.0, 0.0)
-    *facts, answer = claims(trajectory)
+    *facts, answer = claims(trajectory) if said is None else said
     strengths = [_strength(fact) for fact in facts]
     parts = [_strength(answer)]
     if strengths:

@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -24,6 +26,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from exsearch.errors import MissingExtraError, ModelError, model_errors
 from exsearch.json_files import read_json
+from exsearch.models import lora
 from exsearch.models.settings import VERIFY_VARIABLE, resolve_model
 from exsearch.runs import MANIFEST, is_complete, verify_folder
 
@@ -107,13 +110,29 @@ def load_model(folder: str | Path, dtype: Any, **options: Any) -> Any:
 
     Raises:
         ModelError: it can't be loaded, or its tensors are not those that its config asks for.
-        MissingExtraError: it is an adapter, and PEFT is not installed.
+        MissingExtraError: it is an adapter and no plain one (`lora`), and PEFT is not installed.
     """
     with loading(folder):
         if find_adapter_config_file(str(folder)):
-            return load_adapter(folder, dtype, **options).merge_and_unload()
+            merged = _load_plain(Path(folder), dtype, **options)
+            return merged or load_adapter(folder, dtype, **options).merge_and_unload()
         verify_model(folder)
         return _load_whole(folder, dtype, **options)
+
+
+def _load_plain(folder: Path, dtype: Any, **options: Any) -> Any | None:
+    """A plain adapter added to its base; None where it is PEFT's matter, or PEFT says why not."""
+    if dtype not in (torch.float32, "float32") or not (folder / _ADAPTER).is_file():
+        return None
+    verify_model(folder)
+    config = read_json(folder / _ADAPTER_CONFIG, ModelError)
+    if not lora.is_plain(config):
+        return None
+    base = resolve_model(config["base_model_name_or_path"])
+    if find_adapter_config_file(base):
+        return None
+    model = load_model(base, dtype, **options)
+    return model if lora.add(model, config, load_file(folder / _ADAPTER)) else None
 
 
 def check_model(folder: str | Path) -> None:

@@ -15,7 +15,7 @@ from exsearch.agent.events import Event, EventKind
 from exsearch.errors import ExSearchError
 from exsearch.records import Trajectory
 
-_KEPT = frozenset(EventKind) - {EventKind.TEXT}  # what is written in between is nobody's answer
+KEPT = frozenset(EventKind) - {EventKind.TEXT}  # what is written in between is nobody's answer
 
 
 class QuestionLog:
@@ -43,10 +43,9 @@ class QuestionLog:
         self._waiting: list[asyncio.Future[None]] = []
 
     def tell(self, event: Event) -> None:
-        """Take in an event."""
-        if event.kind in _KEPT:
-            self.events.append(event)
-            self._wake()
+        """Take in an event, one of `KEPT`."""
+        self.events.append(event)
+        self._wake()
 
     def end(self, trajectory: Trajectory | None, error: ExSearchError | None = None) -> None:
         """Take in the end; nothing is told after it."""
@@ -85,7 +84,8 @@ class QuestionLog:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
-            await asyncio.wait_for(future, idle)
+            async with asyncio.timeout(idle):  # `wait_for` takes one more turn of the loop
+                await future
         except TimeoutError:
             return False
         finally:

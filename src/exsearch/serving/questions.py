@@ -9,15 +9,16 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError, Future
+from typing import Any
 
 from exsearch.agent.events import Event
 from exsearch.errors import ExSearchError
 from exsearch.searcher import Found, Searcher
 from exsearch.serving import MAX_QUESTION, ServeConfig
-from exsearch.serving.log import QuestionLog
+from exsearch.serving.log import KEPT, QuestionLog
 
 
 class BusyError(ExSearchError):
@@ -78,6 +79,8 @@ class Questions:
         self.searcher, self._config, self._on_end = searcher, config, on_end
         self._open: dict[str, tuple[QuestionLog, Future[Found], asyncio.TimerHandle]] = {}
         self._kept: OrderedDict[str, QuestionLog] = OrderedDict()
+        self._posted: deque[tuple[Any, ...]] = deque()  # calls for the loop, and their arguments
+        self._woken = False  # whether the loop was told of them
         self.closing = False
         self.drained = asyncio.Event()
 
@@ -106,17 +109,13 @@ class Questions:
         log = QuestionLog(secrets.token_hex(12), question, self.searcher.abstain)
 
         def on_event(event: Event) -> None:  # on the runner's thread
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(log.tell, event)
-
-        def on_done(future: Future[Found]) -> None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._end, log, future)
+            if event.kind in KEPT:
+                self._post(loop, log.tell, event)
 
         future = self.searcher.submit(question, on_event=on_event)
         timer = loop.call_later(self._config.deadline, self._expire, log)
         self._open[log.id] = log, future, timer
-        future.add_done_callback(on_done)
+        future.add_done_callback(lambda done: self._post(loop, self._end, log, done))
         return log
 
     def find(self, id: str) -> QuestionLog | None:
@@ -168,6 +167,24 @@ class Questions:
         finally:
             self.drained.set()
 
+    def _post(self, loop: asyncio.AbstractEventLoop, call: Callable[..., object], *of: Any) -> None:
+        """Have the loop make a call that can't fail, from any thread; calls keep their order.
+
+        A pass of the engine tells of many questions, and to wake the loop is a call of the system,
+        for which the runner would wait each time.
+        """
+        self._posted.append((call, *of))
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+                loop.call_soon_threadsafe(self._take_in)
+
+    def _take_in(self) -> None:
+        self._woken = False  # first: what is posted from now on wakes the loop again
+        while self._posted:
+            call, *of = self._posted.popleft()
+            call(*of)
+
     def _expire(self, log: QuestionLog) -> None:
         self.give_up(log, f"no answer within {self._config.deadline:g} seconds")
 
@@ -188,4 +205,4 @@ class Questions:
             self._kept[log.id] = log
             while len(self._kept) > self._config.kept:
                 self._kept.popitem(last=False)
-        self._on_end(log)
+        asyncio.get_running_loop().call_soon(self._on_end, log)  # whoever waits is told first

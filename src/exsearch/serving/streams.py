@@ -52,7 +52,8 @@ def stream(
         request: The request that asks.
         question: The text of the question.
         tell: What is sent of the log: it follows the log with `IDLE`, sends `KEEP_ALIVE` where
-            nothing happens, and tells a failure (`failure_of`) itself.
+            nothing happens, and tells a failure (`failure_of`) itself. What it knows at once it
+            gives as one piece, since each is a call of the system.
         param: The field of the request that holds the question.
         headers: Further headers of the reply.
         keep: Whether the question is remembered once it is told.

@@ -67,7 +67,8 @@ def answer_object(trajectory: Trajectory, abstain: float = 0.0) -> dict[str, Any
             nothing, and `withheld` says why; what was done for it stays.
     """
     titles = {p.id: p.title for p in trajectory.passages}
-    sure = confidence(trajectory)
+    said = claims(trajectory)
+    sure = confidence(trajectory, said)
     withheld = trajectory.answer and sure.withheld(abstain)
     return {
         "answer": "" if withheld else trajectory.answer,
@@ -77,7 +78,7 @@ def answer_object(trajectory: Trajectory, abstain: float = 0.0) -> dict[str, Any
             {**dataclasses.asdict(e), "titles": [titles.get(i, "") for i in e.passage_ids]}
             for e in trajectory.evidence
         ],
-        "claims": [] if withheld else [dataclasses.asdict(claim) for claim in claims(trajectory)],
+        "claims": [] if withheld else [dataclasses.asdict(claim) for claim in said],
         "steps": [
             {
                 "query": step.query,

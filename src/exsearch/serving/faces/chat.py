@@ -191,21 +191,20 @@ async def _chunks(request: Request, log: QuestionLog, usage: bool) -> AsyncItera
     if failure := failure_of(log, "messages"):
         yield sse({"error": failure.values})
         return
-    answer = _answer(request, log)
-    yield delta(**answer.model_dump(include={"content", "annotations"}))
-    yield delta(_finish(log))
-    if usage:
-        yield chunk(usage=_usage(log).model_dump())
-    yield sse("[DONE]")
+    told = [chunk(usage=_usage(log).model_dump())] if usage else []
+    yield b"".join([delta(**_said(request, log)), delta(_finish(log)), *told, sse("[DONE]")])
 
 
 def _answer(request: Request, log: QuestionLog) -> Answer:
-    answer = log.answer
-    annotations = [
-        Annotation(url_citation=UrlCitation(**url_citation(request, mark))) for mark in answer.marks
-    ]
     steps = "".join(f"{text}\n" for event in log.events if (text := event_text(event)))
-    return Answer(content=answer.text, annotations=annotations, reasoning_content=steps)
+    return Answer(**_said(request, log), reasoning_content=steps)
+
+
+def _said(request: Request, log: QuestionLog) -> dict[str, Any]:
+    """The cited answer as plain values: what a stream sends is not checked once more."""
+    cited = [{"url_citation": url_citation(request, mark)} for mark in log.answer.marks]
+    annotations = [{"type": "url_citation", **each} for each in cited]
+    return {"content": log.answer.text, "annotations": annotations}
 
 
 def _id(log: QuestionLog) -> str:

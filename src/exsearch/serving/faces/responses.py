@@ -196,17 +196,11 @@ async def _events(request: Request, log: QuestionLog) -> AsyncIterator[bytes]:
     """The events of a stream, numbered without a gap."""
     telling, numbers = Telling(request, log), itertools.count()
 
-    def framed(events: Iterable[dict[str, Any]]) -> Iterable[bytes]:
-        for event in events:
-            yield sse({**event, "sequence_number": next(numbers)}, event["type"])
+    def framed(events: Iterable[dict[str, Any]]) -> bytes:
+        frames = (sse({**e, "sequence_number": next(numbers)}, e["type"]) for e in events)
+        return b"".join(frames)
 
-    for part in framed(telling.begin()):
-        yield part
+    yield framed(telling.begin())
     async for event in log.follow(IDLE):
-        if event is None:
-            yield KEEP_ALIVE
-            continue
-        for part in framed(telling.take(event)):
-            yield part
-    for part in framed(telling.end()):
-        yield part
+        yield KEEP_ALIVE if event is None else framed(telling.take(event))
+    yield framed(telling.end())

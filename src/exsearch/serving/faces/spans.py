@@ -41,6 +41,8 @@ def tell_spans(log: QuestionLog, model: str, tracer: trace.Tracer | None = None)
             **_outcome(log),
         },
     )
+    if not whole.is_recording():  # no tracing, or a question that it leaves out
+        return
     within = trace.set_span_in_context(whole)
     calls = log.trajectory.calls if log.trajectory else ()
     for event, after in zip(log.events, log.events[1:], strict=False):

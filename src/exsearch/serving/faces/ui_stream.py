@@ -93,20 +93,16 @@ async def _told(request: Request, log: QuestionLog) -> AsyncIterator[bytes]:
     searches = _Searches(request)
     yield _part("start", messageId=log.id)
     async for event in log.follow(IDLE):
-        if event is None:
-            yield KEEP_ALIVE
-        else:
-            for part in searches.parts(event):
-                yield part
+        yield KEEP_ALIVE if event is None else b"".join(searches.parts(event))
     if failure := failure_of(log, "messages"):
-        for part in searches.failed(failure.message):
-            yield part
-        yield _part("error", errorText=failure.message)
-        yield _part("finish", finishReason="error", messageMetadata=facts_of(log))
+        last = [
+            *searches.failed(failure.message),
+            _part("error", errorText=failure.message),
+            _part("finish", finishReason="error", messageMetadata=facts_of(log)),
+        ]
     else:
-        for part in _answer(request, log):
-            yield part
-    yield sse("[DONE]")
+        last = _answer(request, log)
+    yield b"".join([*last, sse("[DONE]")])
 
 
 class _Searches:
