@@ -608,6 +608,15 @@ def test_only_kept_models_stay_and_a_finished_run_needs_no_other(train, tmp_path
     assert {stage for stage in STAGES if (folder / stage / "model").exists()} == kept
 
 
+def test_alarms_are_looked_for_after_each_round_unless_turned_off(train, tmp_path, monkeypatch):
+    rung: list[str] = []
+    monkeypatch.setattr(train_job, "ring", lambda folder, stage: rung.append(stage))
+    short = ("gem.iterations=1", "gem.probe_questions=0")
+    train(tmp_path / "on", *short)
+    train(tmp_path / "off", *short, "gem.alarms=false")
+    assert rung == ["iteration-01"]
+
+
 def test_an_adapter_keeps_the_model_that_it_stands_on(train, tmp_path):
     folder = tmp_path / "run"
     lora = ("m_step.lora_rank=2", "gem.keep_models=false", "gem.probe_questions=0")

@@ -6,6 +6,7 @@ It opens what the recipe names and hands it to the loop; it samples and trains n
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import logging
@@ -27,6 +28,7 @@ from exsearch.data.questions import load_questions, tell_unanswered
 from exsearch.engines import check_engine, open_engine
 from exsearch.errors import ConfigError, MissingExtraError
 from exsearch.hosts import host_of, is_named
+from exsearch.jobs.alarms import ring
 from exsearch.jobs.provenance import (
     ENVIRONMENT_FILE,
     below,
@@ -117,6 +119,7 @@ def train(
             start=resolve_model(recipe.model.name),
             device=engine.device,
             open_teacher=(lambda: open_teacher(teacher)) if teacher else None,
+            on_round=functools.partial(ring, folder) if recipe.gem.alarms else None,
             bars=bars,
         )
         return folder, loop.run()

@@ -69,6 +69,7 @@ class Loop:
         start: The folder or id of the model to start from.
         device: The device that the M-step trains on.
         open_teacher: A function that opens the teacher's engine; None where the recipe has none.
+        on_round: A function that is called with each iteration's stage once it is measured.
         bars: Opens the progress bars.
 
     Raises:
@@ -87,11 +88,12 @@ class Loop:
         start: str | Path,
         device: torch.device,
         open_teacher: Callable[[], Engine] | None = None,
+        on_round: Callable[[str], object] | None = None,
         bars: Bars,
     ):
         self.recipe, self.run_folder, self.bars = recipe, RunFolder(folder), bars
         self.retriever, self.engine, self.device = retriever, engine, device
-        self.open_teacher = open_teacher
+        self.open_teacher, self.on_round = open_teacher, on_round
         self.model = self._loaded = str(start)  # newest weights; those that the engine holds
         self.journal = Journal(self.run_folder.metrics)
         self.train = [q for q in train if q.distinct_answers]
@@ -139,6 +141,8 @@ class Loop:
             stages.append(iteration_name(iteration))
             self._iterate(stages[-1], iteration, pool)
             self._measure(stages)
+            if self.on_round:
+                self.on_round(stages[-1])
             if self._out_of_patience(stages):
                 break
         return self._name_best(stages)

@@ -82,6 +82,8 @@ class GemConfig:
             measured by itself after each stage (`action_figures`); 0 measures none.
         checkpoint_seconds: Seconds between two checkpoints within an M-step.
         keep_models: True keeps every iteration's model, False only the best and the newest.
+        alarms: Whether what looks wrong after an iteration is written into the log, with what to
+            try (docs/diagnosis.md).
     """
 
     iterations: int = 2
@@ -94,6 +96,7 @@ class GemConfig:
     action_questions: int = 0
     checkpoint_seconds: float = 600.0
     keep_models: bool = True
+    alarms: bool = True
 
     def __post_init__(self) -> None:
         check_least(
