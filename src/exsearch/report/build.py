@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exsearch.diagnosis.diagnose import diagnose_parts
-from exsearch.diagnosis.loss import Cause, cause
+from exsearch.diagnosis.loss import cause
 from exsearch.diagnosis.parts import Kind, Part, Sample, parts_so_far
 from exsearch.diagnosis.reach import Case
 from exsearch.errors import DataError
@@ -31,18 +31,6 @@ from exsearch.serving.traces import trace_of_trajectory
 from exsearch.show.figures import folder_object
 
 FORM = 1  # of a report's values
-CAUSES = {
-    Cause.RETRIEVAL: "A fact was not found, and no query finds it.",
-    Cause.QUERY: "A fact was not found, and a better query finds it.",
-    Cause.STOP: "It stopped before it searched for a fact that can be found.",
-    Cause.UNTOLD: "A fact was not found, and nobody looked whether another query finds it.",
-    Cause.NOT_SHOWN: "A fact was found, but beyond the words that the prompt shows.",
-    Cause.RECORD: "A fact was shown, and stands in no record.",
-    Cause.READING: "The answer was recorded, and another one given.",
-    Cause.FORMAT: "No answer was reached.",
-    Cause.METRIC: "Right in other words.",
-    Cause.UNKNOWN: "The question names neither a support nor an answer to look for.",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +109,6 @@ def build(
         "form": FORM,
         "metric": metric,
         "metrics": {each.name: each.label for each in all_metrics()},
-        "causes": {each.value: text for each, text in CAUSES.items()},
         "sheets": [{"row": s.row, "part": s.part, "n": len(s.rows)} for s in sheets],
         "main": main_table(rows, numbers),
         "base": base,

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +25,7 @@ COLOURS = ("#0f5f5c", "#b4571a", "#5b4ba0", "#a3312a", "#2f6f9f", "#6b7a1f", "#8
 MARKERS = "os^DvPX*"
 _IN_PAGE = {INK: "--ink", SOFT: "--soft", LINE: "--line", PAPER: "--raised"}
 _IN_PAGE |= {colour: f"--series-{n}" for n, colour in enumerate(COLOURS) if colour != SOFT}
-_STYLE = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "exsearch",  # the same picture each time
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.labelcolor": SOFT,
-    "axes.edgecolor": SOFT,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-}
+_STYLE = str(files("exsearch.report") / "figures.mplstyle")
 Values = list[list[Any]]  # the heads first
 
 
@@ -100,7 +81,7 @@ def draw(values: Mapping[str, Any]) -> list[Drawn]:
     except ImportError as error:
         raise MissingExtraError("report", "report", str(error)) from None
     drawn: list[Drawn] = []
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(fname=_STYLE):
         for name, plan in FIGURES.items():
             for title, own, paint, lines in plan(values):
                 figure = Figure(figsize=(6, 0.27 * max(3, lines) + 0.7), layout="constrained")

@@ -6,6 +6,18 @@ import { TraceView, beside, make, outcome } from "./trace.js";
 
 const FORM = 1;
 const SHOWN = 100; // questions that a list shows at a time
+const CAUSES = {
+  retrieval: "A fact was not found, and no query finds it.",
+  query: "A fact was not found, and a better query finds it.",
+  stop: "It stopped before it searched for a fact that can be found.",
+  untold: "A fact was not found, and nobody looked whether another query finds it.",
+  "not shown": "A fact was found, but beyond the words that the prompt shows.",
+  record: "A fact was shown, and stands in no record.",
+  "reading of the pool": "The answer was recorded, and another one given.",
+  format: "No answer was reached.",
+  metric: "Right in other words.",
+  unknown: "The question names neither a support nor an answer to look for.",
+};
 const REACHES = {
   sample: "another sample’s query finds it", "sub-question": "its sub-question finds it",
   bound: "only a query that names what is looked for finds it", nothing: "no query finds it", unknown: "not looked for",
@@ -190,7 +202,8 @@ function diagnosisSection() {
     const tables = one.tables.map((each, place) => {
       const lines = each.lines.map((line, n) => [line.label, ...line.cells.map((cell, column) => cell && rated(cell, line, one.heads[column], [block, place, n, column]))]);
       const wrong = each.wrong ? [["wrong answers", ...each.wrong.map((count) => (count === null ? null : String(count)))]] : [];
-      return make("details", { open: !block && !place }, make("summary", {}, each.title), table(each.title, ["rate", ...one.heads.map((head) => `${head.name}${each.lines.some((line) => line.share) ? " %" : ""}`)], [...wrong, ...lines]));
+      const title = block ? `${each.title}, by stage` : each.title;
+      return make("details", { open: !block && !place }, make("summary", {}, title), table(title, ["rate", ...one.heads.map((head) => `${head.name}${each.lines.some((line) => line.share) ? " %" : ""}`)], [...wrong, ...lines]));
     });
     return [block ? make("h3", {}, "Stages of training") : null, tables];
   });
@@ -303,7 +316,7 @@ function wentWrong(trace) {
   const items = trace.needs.map((need) => make("li", {}, make("span", {}, need.query || [need.says && `a passage that says “${need.says}”`, need.support].filter(Boolean).join(": ")), " ",
     need.links.map((holds, place) => [link(holds, ["found", "shown", "recorded"][place]), " "]), need.reach && make("span", { className: "note" }, REACHES[need.reach])));
   return make("section", { className: "lost" }, make("h3", {}, trace.cause ? "Where it went wrong" : "What it needed"),
-    trace.cause && make("p", {}, make("span", { className: "tag wrong" }, trace.cause), ` ${report.causes[trace.cause]}`), make("ul", { className: "needs" }, items));
+    trace.cause && make("p", {}, make("span", { className: "tag wrong" }, trace.cause), ` ${CAUSES[trace.cause]}`), make("ul", { className: "needs" }, items));
 }
 
 async function flips(first, second) {
@@ -350,7 +363,6 @@ async function follow() {
     at("view").replaceChildren(browser.element);
     await browser.show(name);
     if (!name) browser.heading.focus();
-    at("said").textContent = name ? "" : browser.count.textContent;
   } catch (error) {
     at("view").replaceChildren(make("p", { className: "failed", role: "alert" }, `This can’t be shown: ${error.message}`));
   }
