@@ -45,7 +45,7 @@ def test_the_keyboard_leads_from_a_cell_to_a_timeline_and_back(chromium, page_fi
         assert page.locator(".steps .query").count() == 2
         left = page.locator(".track span").evaluate_all("all => all.map((bar) => bar.style.width)")
         assert left == ["100%", "62.5%"]  # 4 nats up, then 2.5 down
-        tab_to(page, "Next")
+        tab_to(page, "Next", "Shift+Tab")
         tab_to(page, "gold")
         page.keyboard.press("Enter")
         assert page.locator("dialog[open] .text").inner_text()
