@@ -98,13 +98,15 @@ def test_it_works(command: str, place: Path, monkeypatch: pytest.MonkeyPatch):
         assert json.loads(told.stdout)
 
 
-def test_the_page_has_a_way_for_programs(server: StartedServer):
-    (curl,) = [
-        " ".join(line.split())
-        for line in (ROOT / "docs" / "serving.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("    curl -N")
-    ]
-    curl = curl.replace("http://127.0.0.1:8000", server.address).replace("Who built it?", QUESTION)
-    told = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=60)
-    last = [line for line in told.stdout.splitlines() if line.startswith("data: ")][-1]
-    assert ANSWER in json.dumps(json.loads(last.removeprefix("data: ")))
+def streams() -> list[str]:
+    """The commands that ask for an answer as a stream, each of one line or of more."""
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    return re.findall(r"^    (curl -N .*(?:\n      .*)*)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", streams())
+def test_a_stream_ends_with_the_answer(command: str, server: StartedServer):
+    line = command.replace("http://127.0.0.1:8000", server.address)
+    line = re.sub(r"Who built .*?\?", QUESTION, line)
+    told = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert ANSWER in told.stdout, told.stderr
