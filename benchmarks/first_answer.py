@@ -7,9 +7,9 @@ The folder holds passages of the packaged sample, among them those that a questi
 after an install: it converts the model's weights, too. The later ones find what the first left
 there, and a folder that they have never seen.
 
-    import  Python, exsearch, torch and transformers, in a process that does nothing else
-    index   the rest of the time until the command says that it has read the folder
-    load    from there until the question is taken in, and after its end until the process is gone
+    folder  until the command says that it has read the folder
+    load    from there until the question is taken in (torch, transformers, the model), and after
+            the answer until the process is gone
     answer  from the question to its answer, as the answer itself says
 
 Times depend on whether the system has the files in memory already; `in_memory` is the share of the
@@ -37,8 +37,7 @@ from exsearch.data.questions import load_questions
 
 QUESTION = "To which hospital did the author of Peter Pan leave the income from the play?"
 BAR = 60.0  # seconds
-PARTS = ("import", "index", "load", "answer", "total")
-IMPORTS = "import exsearch.cli.asking, exsearch.engines.local.engine, exsearch.jobs.folder_index"
+PARTS = ("folder", "load", "answer", "total")
 _PROBES = 200  # places of a file that are looked at
 
 
@@ -68,9 +67,6 @@ def ask(folder: Path, environment: dict[str, str]) -> dict[str, float]:
     Raises:
         SystemExit: the command failed, or its answer cites nothing.
     """
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", IMPORTS], check=True, env=environment)
-    imported = time.perf_counter() - start
     command = [sys.executable, "-m", "exsearch", "ask", QUESTION, "--docs", str(folder), "--json"]
     start, indexed, said = time.perf_counter(), 0.0, ""
     with subprocess.Popen(
@@ -88,8 +84,8 @@ def ask(folder: Path, environment: dict[str, str]) -> dict[str, float]:
     answer = json.loads(out)
     if not any(claim["citations"] for claim in answer["claims"]):
         raise SystemExit(f"error: nothing is cited: {out}")
-    parts = imported, indexed - imported, total - indexed - answer["seconds"], answer["seconds"]
-    return dict(zip(PARTS, (*parts, total), strict=True))
+    parts = indexed, total - indexed - answer["seconds"], answer["seconds"], total
+    return dict(zip(PARTS, parts, strict=True))
 
 
 def in_memory(file: Path) -> float:
