@@ -19,11 +19,14 @@ from planted import World, asks_badly, does_not_record, good, misreads, searches
 from exsearch.cli import cli
 from exsearch.diagnosis.loss import Cause
 from exsearch.errors import ConfigError, DataError, RunError
-from exsearch.evaluation.evaluate import PREDICTIONS_FILE, SUMMARY_FILE
+from exsearch.evaluation import evaluate
+from exsearch.evaluation.evaluate import PREDICTIONS_FILE, SUMMARY_FILE, summarise
+from exsearch.evaluation.metrics import all_metrics
+from exsearch.evaluation.results import result_row, write_result
 from exsearch.jobs.report import report
 from exsearch.jobs.retrieve import Place
 from exsearch.progress import Bars
-from exsearch.report.sheets import find
+from exsearch.report.sheets import find, guesses
 from exsearch.report.tables import by_group
 from exsearch.trajectories import TRAJECTORIES_FILE
 from written_evaluations import MARKUP, scored, write_evaluation, write_run, write_systems
@@ -242,9 +245,23 @@ def test_evaluations_of_the_same_questions_in_one_folder_are_rows(tmp_path):
     world = World(3)
     for name in ("a", "b"):
         write_evaluation(tmp_path / "tests" / name, [good(world, tale) for tale in world.tales])
-    assert [row.name for row in find([tmp_path / "tests"]).rows] == ["tests/a", "tests/b"]
+    assert [each.name for each in find([tmp_path / "tests"]).rows] == ["tests/a", "tests/b"]
     (tmp_path / "tests" / "a" / SUMMARY_FILE).unlink()  # not finished: left out, and said so
-    assert [row.name for row in find([tmp_path / "tests"]).rows] == ["tests"]
+    assert [each.name for each in find([tmp_path / "tests"]).rows] == ["tests"]
+
+
+def test_a_result_and_an_evaluation_of_the_same_questions_stand_side_by_side(tmp_path):
+    world = World(3)
+    told = [good(world, tale) for tale in world.tales]
+    write_evaluation(tmp_path / "mine" / "harbours", told)
+    rows = [evaluate.row(trajectory, all_metrics()) for trajectory in told]
+    kept = [result_row(r, t, "harbours") for r, t in zip(rows, told, strict=True)]
+    figures = summarise(rows, all_metrics())
+    write_result(tmp_path / "rag.0", {"figures": {"harbours": figures, "all": figures}}, kept)
+    found = find([tmp_path / "rag.0", tmp_path / "mine"])
+    result, evaluation = found.rows
+    assert result.values.keys() == evaluation.values.keys()
+    assert guesses(found.rows, "harbours")[""]["n"] == 3
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def find(places: Sequence[Path]) -> Found:
                 sheets.setdefault(folder.resolve(), read_evaluation(name, part, folder))
         if len(sheets) + len(runs) == before and place.resolve() not in sheets:
             raise RunError(f"{place}: nothing evaluated in it, and no run")
-    return Found(_rows(list(sheets.values()), whole), runs)
+    return Found(_rows(_with_texts([*sheets.values()]), whole), runs)
 
 
 def _below(place: Path, name: str, part: str, depth: int) -> Iterator[tuple[str, str, Path]]:
@@ -164,6 +164,20 @@ def _result(name: str, folder: Path) -> tuple[list[Sheet], Mapping[str, Any]]:
     if missing := rows.keys() - figures.keys():
         raise RunError(f"{folder / RESULT_FILE}: damaged, it has no figures of {missing.pop()!r}")
     return [Sheet(name, p, folder, figures[p], own) for p, own in rows.items()], figures["all"]
+
+
+def _with_texts(sheets: Sequence[Sheet]) -> list[Sheet]:
+    """Results have no texts: a question of theirs is told by the evaluation that asked it, too."""
+    texts = {
+        f"{sheet.part}/{row['id']}": {"id": row["id"], "question": row["question"]}
+        for sheet in sheets
+        for row in sheet.rows
+        if "question" in row
+    }
+    return [
+        dataclasses.replace(sheet, rows=[{**row, **texts.get(row["id"], {})} for row in sheet.rows])
+        for sheet in sheets
+    ]
 
 
 def _rows(sheets: Sequence[Sheet], whole: Mapping[str, Mapping[str, Any]]) -> tuple[Row, ...]:
