@@ -29,6 +29,7 @@ from exsearch.engines.base import GREEDY
 from exsearch.evaluation.metrics import exact_match
 from exsearch.evaluation.significance import mean_figures
 from exsearch.models.settings import model_settings
+from exsearch.progress import Bars
 from exsearch.records import Passage, Trajectory
 from exsearch.retrievers import build_index, open_retriever
 from exsearch.retrievers.base import Retriever
@@ -152,11 +153,13 @@ def main() -> None:
         plain = open_retriever(index)
         figures: dict[str, Any] = {"questions": len(questions)}
         for name, retriever in (("as it is", plain), ("poisoned", PoisonedRetriever(plain))):
-            done = rollout(
-                *(questions, engine, retriever),
-                method=model_settings(args.model).method,
-                sampling=GREEDY,
-            )
+            with Bars().open(name, len(questions), "question") as bar:
+                done = rollout(
+                    *(questions, engine, retriever),
+                    method=model_settings(args.model).method,
+                    sampling=GREEDY,
+                    on_finished=lambda ended, bar=bar: bar.update(len(ended)),
+                )
             figures[name] = figures_of(done)
     rows = [
         (f"{name}: {key}", f"{100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]")
