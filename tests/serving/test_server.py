@@ -129,9 +129,16 @@ def test_the_schema_names_the_statuses_that_are_answered(server):
     }
     asked = {path for path, statuses in of.items() if "422" in statuses}  # a question, none else
     assert asked == {"/v1/chat/completions", "/v1/responses", "/ui/chat", "/ag-ui", "/ask"}
-    assert of["/passages/{id}"] == {"200", "400", "401", "403", "404", "500"}
+    assert of["/passages/{id}"] == {"200", "400", "401", "403", "404", "502"}
     assert of["/healthz"] == {"200", "400"}
     assert get(server, "/v1/responses/x?stream=perhaps").status_code == 400
+
+
+def test_a_passage_that_can_not_be_looked_up_is_the_retrievers_failure(world):
+    options = ("--index", "http://127.0.0.1:9", "--retriever-timeout", "1")
+    with answer_server(world, *options) as running:
+        told = get(running, "/passages/b")
+    assert (told.status_code, told.json()["error"]["code"]) == (502, "search_failed")
 
 
 def test_each_request_has_an_id(server):

@@ -90,7 +90,7 @@ def make_app(searcher: Searcher, config: ServeConfig) -> tuple[ASGIApp, Question
     async def metrics_() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    @app.get("/passages/{id:path}", responses=documented(404, 500))
+    @app.get("/passages/{id:path}", responses=documented(404, 502))
     async def passage(id: str, request: Request) -> dict[str, Any]:
         (found,) = await asyncio.to_thread(searcher.retriever.fetch, [id])
         if found is None:

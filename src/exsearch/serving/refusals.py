@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from exsearch.errors import ExSearchError
+from exsearch.errors import ExSearchError, RetrieverError
 from exsearch.records import StopReason
 from exsearch.serving.log import QuestionLog
 from exsearch.serving.questions import BadQuestionError, BusyError, ClosingError, GivenUpError
@@ -102,6 +102,8 @@ def refusal_of(error: ExSearchError, param: str | None = None) -> Refusal:
             return Refusal(503, said, code="closing", headers={"Retry-After": "5"})
         case GivenUpError():
             return Refusal(504, said, code="given_up", headers=_NO_REPEAT)
+        case RetrieverError():
+            return Refusal(502, said, code="search_failed")
     return Refusal(500, said, code="failed")
 
 
