@@ -38,6 +38,8 @@ COMMANDS = [
     "data",
     "show",
     "diagnose",
+    "report",
+    "judge",
     "serve",
     "mcp",
     "serve-retriever",
