@@ -55,7 +55,9 @@ def report(
     bars: Bars,
     **options: Any,
 ) -> None:
-    """Make a page of what runs and evaluations say, with every question behind its numbers.
+    """Make one page of what runs and evaluations say.
+
+    Behind each number stand its questions, each with its way to the answer.
 
     Places are what `train`, `evaluate` and `experiment` wrote, or folders of such folders. The page
     is one file, which opens from a disk and asks no other place for anything.
