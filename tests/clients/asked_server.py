@@ -57,4 +57,4 @@ def asked(
     Bm25Retriever.build(read_corpus([sample_path("corpus")]), index, progress=False)
     question = "To which hospital did the author of Peter Pan leave the income from the play?"
     with started([*COMMAND, index]) as running:
-        yield Asked(running.address, "exsearch-smollm2-135m", question, "Great Ormond Street", 2)
+        yield Asked(running.address, "exsearch-smollm2-135m", question, "Great Ormond Street", 1)
