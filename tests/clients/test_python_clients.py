@@ -69,7 +69,8 @@ def test_an_agent_framework_uses_the_tools_of_mcp(asked: Asked):
     from agents.mcp import MCPServerStreamableHttp
 
     async def ask() -> str:
-        async with MCPServerStreamableHttp({"url": f"{asked.address}/mcp"}) as tools:
+        place = {"url": f"{asked.address}/mcp"}
+        async with MCPServerStreamableHttp(place, client_session_timeout_seconds=120) as tools:
             names = [tool.name for tool in await tools.list_tools()]
             assert names == ["search", "fetch", "ask"]
             result = await tools.call_tool("ask", {"question": asked.question})
