@@ -144,7 +144,7 @@ def main() -> None:
     files = [args.questions] if args.questions else [sample_path(n) for n in SAMPLES[1:]]
     questions = [q for file in files for q in load_questions(file)]
     questions = random.Random(0).sample(questions, min(args.limit, len(questions)))
-    engine = load_engine(args.model)
+    engine = load_engine(args.model, batch_size=32)
     with tempfile.TemporaryDirectory(prefix="poison-") as folder:
         index = args.index
         if index is None:
