@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 from answer_server import ANSWER, QUESTION
@@ -58,3 +62,11 @@ def asked(
     question = "To which hospital did the author of Peter Pan leave the income from the play?"
     with started([*COMMAND, index]) as running:
         yield Asked(running.address, "exsearch-smollm2-135m", question, "Great Ormond Street", 1)
+
+
+def told_by_node(script: str, *arguments: str) -> Any:
+    """What a script of this folder prints, as JSON, run by EXSEARCH_NODE."""
+    command = [os.environ.get("EXSEARCH_NODE", "node"), str(Path(__file__).with_name(script))]
+    result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
-from asked_server import Asked
+from asked_server import Asked, told_by_node
 
 pytestmark = pytest.mark.clients
 
-NODE = os.environ.get("EXSEARCH_NODE", "node")
-SCRIPT = Path(__file__).with_name("openai.mjs")
-
 
 def test_both_apis_answer_it_streamed_and_not(asked: Asked):
-    command = [NODE, str(SCRIPT), asked.address, asked.model, asked.question]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
+    told = told_by_node("openai.mjs", asked.address, asked.model, asked.question)
     assert told["models"] == [asked.model]
 
     message = told["chat"]["choices"][0]["message"]

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from answer_server import ANSWER, FACT, QUESTION, answer_server
-from asked_server import Asked
+from asked_server import Asked, told_by_node
 
 from started_server import StartedServer
 
 pytestmark = pytest.mark.clients
 
-NODE = os.environ.get("EXSEARCH_NODE", "node")
-SCRIPT = Path(__file__).with_name("ui_stream.mjs")
-
 
 def read(server: StartedServer | Asked, question: str) -> dict[str, Any]:
-    command = [NODE, str(SCRIPT), server.address, question]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+    return told_by_node("ui_stream.mjs", server.address, question)
 
 
 def test_an_answer_is_read(server):
