@@ -25,6 +25,7 @@ Receive = Callable[[], Awaitable[Message]]
 _PACKAGES = ("fastapi", "prometheus_client", "uvicorn")
 ALL_PACKAGES = (*_PACKAGES, "mcp", "opentelemetry")  # of the server that answers questions
 JUDGE_PACKAGES = (*_PACKAGES, "nltk")
+REPORT_PACKAGES = (*_PACKAGES, "matplotlib")
 
 
 def check_installed(what: str, packages: tuple[str, ...] = _PACKAGES, extra: str = "serve") -> None:

@@ -20,7 +20,7 @@ from exsearch.cli.output import hold_streams
 from exsearch.cli.reporting import report
 from exsearch.cli.searching import evaluate_retrieval, retrieve
 from exsearch.cli.serving import mcp, serve, serve_retriever
-from exsearch.cli.training import compare, evaluate, experiment, score, train
+from exsearch.cli.training import compare, evaluate, experiment, score, track, train
 
 EXAMPLES = """\b
 Examples:
@@ -53,6 +53,7 @@ for command in (
     ask,
     rollout,
     train,
+    track,
     evaluate,
     score,
     compare,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,6 +37,7 @@ Examples:
 SHOW_EXAMPLES = """\b
 Examples:
   exsearch show runs/mine
+  exsearch show runs/mine --watch
   exsearch show runs/mine/iteration-01/trajectories.jsonl --id test-0001
   exsearch show test-2 --page --against test-1
 """
@@ -169,6 +171,7 @@ def merge(folders: tuple[Path, ...], out: Path, as_json: bool, bars: Bars) -> No
     "--id", "wanted", metavar="ID", help="One question (test-1) or one sample of it (test-1#0)."
 )
 @click.option("--limit", type=COUNT, metavar="N", help="The first N traces only.")
+@click.option("--watch", is_flag=True, help="Show a run's figures anew while it is trained.")
 @click.option("--page", is_flag=True, help="Show trajectories in the browser, until stopped.")
 @click.option(
     "--against", type=PATH, metavar="OTHER", help="With --page: other trajectories beside them."
@@ -181,6 +184,7 @@ def show(
     place: Path,
     wanted: str | None,
     limit: int | None,
+    watch: bool,
     page: bool,
     against: Path | None,
     port: int,
@@ -191,6 +195,11 @@ def show(
 
     A run is a folder that `train` or `evaluate` wrote; trajectories are a file of them.
     """
+    if watch and (page or wanted or limit or against):
+        raise click.UsageError("--watch shows a run's figures: give it alone")
+    if watch:
+        _watch(place, as_json)
+        return
     if page:
         _show_page(place, against, wanted, limit, port, as_json)
         return
@@ -205,6 +214,21 @@ def show(
     traces = find_traces(place, wanted, limit)
     values = {"trajectories": [trace_object(trace) for trace in traces]}
     tell(as_json, values, "\n\n".join(trace_text(trace) for trace in traces))
+
+
+def _watch(run: Path, as_json: bool) -> None:
+    """Show a run's figures until nobody trains it any more; on a terminal in one place."""
+    from exsearch.show.watch import watch
+
+    told, in_place = "", sys.stdout.isatty()
+    for number, (events, text) in enumerate(watch(run)):
+        if as_json:
+            for event in events:
+                tell(True, event)
+        elif text != told and (in_place or events or not number):
+            click.clear()  # where there is a terminal
+            tell(False, {}, *([text] if in_place else [text, ""]))
+            told = text
 
 
 def _show_page(

@@ -8,6 +8,7 @@ They read options and print; the work is done in `serving` and `retrievers.servi
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ import click
 from exsearch.cli.given import Remembering, given_options
 from exsearch.cli.options import (
     COUNT,
+    PATH,
     abstain_option,
     allow_host_option,
     common,
@@ -33,12 +35,14 @@ from exsearch.cli.options import (
 )
 from exsearch.cli.output import tell
 from exsearch.progress import Bars
+from exsearch.terminal import safe
 
 SERVE_EXAMPLES = """\b
 Examples:
   exsearch serve --index index
   exsearch serve --docs notes
   exsearch serve --index index --model runs/mine --port 8080
+  exsearch serve --run runs/mine
   EXSEARCH_API_KEY=... exsearch serve --index index --host 0.0.0.0 --public-url https://ask.example
 """
 
@@ -74,6 +78,12 @@ _bound_options = together(
 
 
 @click.command(epilog=SERVE_EXAMPLES)
+@click.option(
+    "--run",
+    type=PATH,
+    metavar="RUN",
+    help="Serve the report of a run instead, which follows it while it is trained.",
+)
 @place_option
 @click.option(
     "--host",
@@ -109,29 +119,60 @@ _bound_options = together(
 @model_options
 @method_options
 @common
-def serve(host: str, port: int, key_env: str, as_json: bool, bars: Bars, **options: Any) -> None:
+def serve(
+    run: Path | None,
+    host: str,
+    port: int,
+    key_env: str,
+    as_json: bool,
+    bars: Bars,
+    **options: Any,
+) -> None:
     """Serve a searcher: OpenAI's API, MCP and a page.
 
     Answers until it is stopped; questions in hand are answered first.
     """
     from exsearch.http_server import ALL_PACKAGES, check_installed, listen
 
+    if run and (options["index"] or options["docs"]):
+        raise click.UsageError("--run serves a report, which searches nothing: leave --index away")
     check_installed("serve", ALL_PACKAGES)
     from exsearch.serving import ServeConfig
     from exsearch.serving.server import check_open
-    from exsearch.serving.server import serve as run
+    from exsearch.serving.server import serve as answer
 
     names = ("public_url", "hosts", "origins", "max_questions", "deadline", "kept")
     settings = {name: options[name] for name in names}
     key = os.environ.get(key_env, "")
-    config = ServeConfig(_model_name(options), **settings, key=key)
+    config = ServeConfig("report" if run else _model_name(options), **settings, key=key)
     listener = listen(host, port)  # before a model is loaded for nothing
     check_open(listener, config)
+    if run:
+        _serve_report(run, config, listener, as_json)
+        return
 
     def on_ready(address: str) -> None:
         tell(as_json, {"address": address}, f"{config.model} is served at {address}")
 
-    run(_searcher(options, bars), config, listener, on_ready)
+    answer(_searcher(options, bars), config, listener, on_ready)
+
+
+def _serve_report(run: Path, config: Any, listener: Any, as_json: bool) -> None:
+    """Serve the report of a run until the command is stopped."""
+    from exsearch.http_server import REPORT_PACKAGES, address_of, check_installed
+    from exsearch.jobs.report import live_page
+
+    check_installed("serve --run", REPORT_PACKAGES, "report")
+    from exsearch.serving.live import make_live_app
+    from exsearch.serving.saved import serve_saved
+    from exsearch.training.stages import check_run
+
+    check_run(run)
+    app = make_live_app(run, functools.partial(live_page, run), config)
+    address = address_of(listener)
+    said = f"{safe(run.name)} is reported at {address}"
+    tell(as_json, {"address": address, "run": run}, said)
+    serve_saved(app, listener)
 
 
 def _model_name(options: dict[str, Any]) -> str:

@@ -32,7 +32,15 @@ TRAIN_EXAMPLES = """\b
 Examples:
   exsearch train recipe.toml
   exsearch train recipe.toml --set m_step.learning_rate=1e-5 --set gem.iterations=3 --out runs/b
+  exsearch train recipe.toml --track tensorboard
   exsearch show runs/b
+"""
+
+TRACK_EXAMPLES = """\b
+Examples:
+  exsearch track runs/mine --to tensorboard
+  WANDB_MODE=offline exsearch track runs/mine --to wandb --project searchers
+  MLFLOW_TRACKING_URI=http://localhost:5000 exsearch track runs/mine --to mlflow
 """
 
 EVALUATE_EXAMPLES = """\b
@@ -89,11 +97,19 @@ rules_option = click.option(
     help="A host that the recipe may send questions and a key to; may be repeated. Without it a "
     "terminal is asked. Also EXSEARCH_ALLOW_HOST.",
 )
+@click.option(
+    "--track",
+    "trackers",
+    multiple=True,
+    metavar="TRACKER",
+    help="Send the figures to tensorboard, trackio, wandb or mlflow, too; may be repeated.",
+)
 @common
 def train(
     recipe: Path,
     out: Path | None,
     hosts: tuple[str, ...],
+    trackers: tuple[str, ...],
     as_json: bool,
     bars: Bars,
     **options: Any,
@@ -109,10 +125,40 @@ def train(
 
     overrides = recipe_overrides(options)
     folder, best = run(
-        recipe, overrides=overrides, out=out, hosts=hosts, confirm=confirmed, bars=bars
+        recipe,
+        overrides=overrides,
+        out=out,
+        hosts=hosts,
+        confirm=confirmed,
+        trackers=tuple(dict.fromkeys(trackers)),
+        bars=bars,
     )
     hint = f"the best model is of {best['stage']}: --model {folder} takes it"
     tell(as_json, {"run": folder, **best}, folder_text(folder), hint)
+
+
+@click.command(epilog=TRACK_EXAMPLES)
+@click.argument("run", type=PATH, metavar="RUN")
+@click.option(
+    "--to",
+    required=True,
+    metavar="TRACKER",
+    help="tensorboard, trackio, wandb, mlflow, or one that another package adds.",
+)
+@click.option("--project", default="exsearch", help="The name that several runs are found under.")
+@click.option("--name", default="", help="The run's name. Default: its folder's.")
+@common
+def track(run: Path, to: str, project: str, name: str, as_json: bool, bars: Bars) -> None:
+    """Send a run's figures to a tracker.
+
+    While the run is trained, by whatever process, what comes is sent as it comes. Figures and
+    settings are sent, no question, passage or place; those that were sent are not sent again.
+    """
+    from exsearch.jobs.track import track as send
+
+    sent = send(run, to, project=project, name=name, bars=bars)
+    before = f", {sent['before']} were before" if sent["before"] else ""
+    tell(as_json, sent, f"{sent['events']} events are sent to {to}{before}")
 
 
 @click.command(epilog=EVALUATE_EXAMPLES)

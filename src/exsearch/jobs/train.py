@@ -37,6 +37,7 @@ from exsearch.jobs.provenance import (
     written_down,
 )
 from exsearch.jobs.teacher import open_teacher
+from exsearch.jobs.track import TRACKING, start_tracker
 from exsearch.models.settings import RECIPE_FILE, resolve_model
 from exsearch.progress import Bars
 from exsearch.retrievers import build_index, is_address, open_retriever
@@ -44,6 +45,7 @@ from exsearch.retrievers.base import Retriever
 from exsearch.retrievers.guarded import guarded
 from exsearch.retrievers.servers.address import secret_name
 from exsearch.runs import is_complete, locked, make_folder, sha256_file
+from exsearch.tracking.trackers import find_tracker
 from exsearch.training.recipe import DataConfig, Recipe, RetrieverConfig
 from exsearch.training.stages import START, TAUGHT_FILE, WARM_UP, RunFolder
 
@@ -57,6 +59,7 @@ def train(
     out: Path | None = None,
     hosts: Sequence[str] = (),
     confirm: Callable[[str], bool] = lambda question: False,
+    trackers: Sequence[str] = (),
     bars: Bars | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Run a recipe to its end, or on from where it stopped.
@@ -67,6 +70,7 @@ def train(
         out: The run's folder; None takes `runs/<the recipe's name>`.
         hosts: The hosts that the recipe may have asked, by name; those in `overrides` need none.
         confirm: A function that is asked about any other host, with a question for a person.
+        trackers: The names of trackers that are sent the figures.
         bars: Opens the progress bars; None shows them.
 
     Returns:
@@ -78,6 +82,8 @@ def train(
     bars = bars or Bars()
     recipe = load_config(Recipe, recipe_file, overrides)
     check_engine(recipe.model, to_train=True)
+    for name in trackers:
+        find_tracker(name)
     _check_hosts(recipe, recipe_file, overrides, hosts, confirm)
     try:
         from exsearch.training.loop import Loop
@@ -103,6 +109,8 @@ def train(
         begun = _has_results(folder) and not _mended(folder, settings)
         environment_file = folder / ENVIRONMENT_FILE
         settle(folder / RECIPE_FILE, settings, environment_file, begun=begun, today=_today)
+        for name in trackers:
+            start_tracker(folder, name)
         for role, asked in questions.items():
             if files[role]:
                 tell_unanswered(asked, files[role][0], f"they are left out of {role}")
@@ -251,6 +259,7 @@ def _has_results(folder: Path) -> bool:
     return any(
         file.is_file() and file.stat().st_size
         for place in folder.iterdir()
-        if place.name not in (RECIPE_FILE, ENVIRONMENT_FILE) and not place.name.startswith(".")
+        if place.name not in (RECIPE_FILE, ENVIRONMENT_FILE, TRACKING)
+        and not place.name.startswith(".")
         for file in (place, *place.rglob("*"))
     )

@@ -20,13 +20,21 @@ _OWN = files("exsearch.report") / "page"
 _MODULE = re.compile(r"^(?:import .*;\n|export )", re.MULTILINE)
 
 
-def page(values: Mapping[str, Any], pieces: Mapping[str, str], drawn: Mapping[str, str]) -> str:
+def page(
+    values: Mapping[str, Any],
+    pieces: Mapping[str, str],
+    drawn: Mapping[str, str],
+    *,
+    live: str = "",
+) -> str:
     """The text of a report's file.
 
     Args:
         values: What it shows at once.
         pieces: What it opens on demand (`Pack.pieces`).
         drawn: Figures as SVG by their names.
+        live: The page's version where it is served while its run is trained, and looks for a newer
+            one; empty asks nobody.
     """
     scripts = (_SERVING / "trace.js", _SERVING / "passage.js", _OWN / "report.js")
     # One script: a module on a disk can't import another.
@@ -37,13 +45,14 @@ def page(values: Mapping[str, Any], pieces: Mapping[str, str], drawn: Mapping[st
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
+        + ("; connect-src 'self'" if live else "")
     )
     parts = {
         "policy": policy,
         "icon": base64.b64encode(icon).decode(),
         "style": style,
         "script": script,
-        "values": _embedded(values),
+        "values": _embedded({**values, "live": live}),
         "figures": "".join(
             f'<template id="figure-{n}">{svg}</template>' for n, svg in drawn.items()
         ),

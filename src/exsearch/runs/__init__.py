@@ -15,7 +15,7 @@ Glossary:
 
 from __future__ import annotations
 
-from exsearch.runs.claims import locked, scratch_folder
+from exsearch.runs.claims import is_locked, locked, scratch_folder
 from exsearch.runs.files import make_folder, refuse_link, sha256_file, written
 from exsearch.runs.folders import (
     MANIFEST,
@@ -45,6 +45,7 @@ __all__ = [
     "finite",
     "in_chunks",
     "is_complete",
+    "is_locked",
     "locked",
     "make_folder",
     "new_folder",

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -120,11 +121,11 @@ def locked(folder: Path, file: str = "", *, wait: bool = False) -> Iterator[None
         RunError: another process holds it.
     """
     make_folder(folder)
-    lock = folder / (f".{file}.lock" if file else ".lock")
+    lock = _lock_file(folder, file)
     refuse_link(lock)
     lock.touch()
     try:
-        claim = _claim(lock, wait)
+        claim = _claim_lock(lock, wait)
     except BlockingIOError:
         raise RunError(
             f"{folder / file}: another process is working on this run; wait for it, or name "
@@ -136,3 +137,36 @@ def locked(folder: Path, file: str = "", *, wait: bool = False) -> Iterator[None
         yield
     finally:
         os.close(claim)
+
+
+def is_locked(folder: Path, file: str = "") -> bool:
+    """Whether a process holds a run folder, or one file in it, by `locked`.
+
+    Args:
+        folder: The folder.
+        file: The name of the file in it; empty asks for the whole folder.
+    """
+    try:
+        descriptor = os.open(_lock_file(folder, file), os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock_file(folder: Path, file: str) -> Path:
+    return folder / (f".{file}.lock" if file else ".lock")
+
+
+def _claim_lock(lock: Path, wait: bool) -> int:
+    """Claim a lock, which a process that only asks for it (`is_locked`) may hold for a moment."""
+    for _ in range(9):
+        with contextlib.suppress(BlockingIOError):
+            return _claim(lock, wait)
+        time.sleep(0.01)
+    return _claim(lock, wait)

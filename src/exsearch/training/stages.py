@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exsearch.models.settings import BEST_FILE
+from exsearch.errors import RunError
+from exsearch.models.settings import BEST_FILE, RECIPE_FILE
 from exsearch.runs import is_complete, make_folder
 from exsearch.trajectories import TRAJECTORIES_FILE
 
@@ -27,6 +28,16 @@ START, WARM_UP = "start", "warm_up"
 def iteration_name(iteration: int) -> str:
     """The name of an iteration's stage; iterations are counted from 1."""
     return f"iteration-{iteration:02d}"
+
+
+def check_run(folder: Path) -> None:
+    """Make sure that a folder is a run's, which may have measured nothing yet.
+
+    Raises:
+        RunError: it is none.
+    """
+    if not any((folder / name).is_file() for name in (METRICS_FILE, RECIPE_FILE)):
+        raise RunError(f"{folder}: no run; name a folder that `exsearch train` wrote")
 
 
 class Stage:

@@ -368,9 +368,28 @@ async function follow() {
   }
 }
 
+// --- a run that is being trained --------------------------------------------------------------
+
+/** Look for a newer page: at the tables it is shown at once, at a question it is offered. */
+async function lookForNewer() {
+  const told = at("live");
+  try {
+    const { version, going, trouble } = await (await fetch("version", { cache: "no-store" })).json();
+    if (version !== report.live && location.hash.length < 2) return location.reload();
+    const newer = make("button", { type: "button", onclick: () => location.reload() }, "Show newer figures");
+    const text = trouble || (going ? "This run is being trained; the page follows it." : "Nobody trains this run now.");
+    if (version !== report.live) told.replaceChildren(newer);
+    else if (told.textContent !== text) told.replaceChildren(text);
+  } catch {
+    told.replaceChildren("The server does not answer; this page shows what it last had.");
+  }
+  setTimeout(lookForNewer, 5000);
+}
+
 if (report.form === FORM) {
   const { rows } = report.main;
   at("about").textContent = [rows.length && plural(rows.length, "row"), report.training.length && plural(report.training.length, "run"), plural(report.traces, "trajectory").replace("trajectorys", "trajectories")].filter(Boolean).join(" · ");
   addEventListener("hashchange", follow);
   await follow();
+  if (report.live) lookForNewer();
 }
