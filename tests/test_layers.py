@@ -91,6 +91,7 @@ EXTRAS = {
     "exsearch.serving.gate",
     "exsearch.serving.judging",
     "exsearch.serving.links",
+    "exsearch.serving.live",
     "exsearch.serving.mcp_http",
     "exsearch.serving.mcp_stdio",
     "exsearch.serving.metrics",

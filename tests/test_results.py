@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from exsearch.cli import cli
 from exsearch.config import load_config
 from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
@@ -84,3 +87,26 @@ def test_the_tables_of_the_pages_are_written_from_the_results(tmp_path, name):
 def test_each_result_is_a_cell_of_the_plan():
     plan = load_config(Experiment, RESULTS / "plan.toml")
     assert {folder.name for folder in folders()} <= {task.key for task in tasks(plan)}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "group", "told"),
+    [
+        ("posterior", "guess-title", "neither", "| +9.3 [3.6, 14.8] |"),
+        ("posterior", "sft-rag", "neither", "| -3.1 [-8.4, 2.3] |"),
+        ("posterior", "group-advantage", "neither", "| +1.0 [-0.7, 2.7] |"),
+        ("posterior", "sft-direct", "neither", "`posterior` is 11.9 [6.3, 17.1] above it (p .0001"),
+        ("warmed-up", "rag-3", "neither", "`warmed-up` is 10.3 [5.2, 15.2] above `rag-3`"),
+    ],
+)
+def test_what_the_page_says_of_two_rows_is_what_compare_says(first, second, group, told):
+    """The figures between the tables, by the command that the page names."""
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert told in " ".join(page.split())
+    asked = ["compare", *(str(RESULTS / f"{name}.0") for name in (first, second))]
+    made = CliRunner().invoke(cli, [*asked, "--group", group, "--json"])
+    assert made.exit_code == 0, made.output
+    found = json.loads(made.stdout)["against"][0]
+    low, high = (f"{100 * end:.1f}" for end in found["ci95"])
+    shown = re.search(r"[-+]?([\d.]+) \[(-?[\d.]+), (-?[\d.]+)\]", told)
+    assert shown and shown.groups() == (f"{100 * abs(found['difference']):.1f}", low, high)

@@ -50,9 +50,10 @@ class World:
         self.passages = [p for tale in self.tales for p in (tale.person, tale.place)]
 
     def name(self) -> str:
-        """A name that nothing else has."""
+        """A name that nothing else has; a large world has longer ones, too."""
         while True:
-            parts = "".join(self.draw.choices(_FIRST, k=3)).capitalize()
+            length = 3 if len(self._names) < 20_000 else 4
+            parts = "".join(self.draw.choices(_FIRST, k=length)).capitalize()
             name = parts + self.draw.choice(_LAST)
             if name not in self._names:
                 self._names.add(name)
