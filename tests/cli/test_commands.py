@@ -31,6 +31,7 @@ COMMANDS = [
     "ask",
     "rollout",
     "train",
+    "track",
     "evaluate",
     "score",
     "compare",
