@@ -41,7 +41,7 @@ def opened(chromium: Any, address: str, path: str = "/", **settings: Any) -> Ite
     page.goto(f"{address}{path}", wait_until="networkidle")
     yield page
     context.close()
-    assert said == []
+    assert said == [], said
     assert asked and all(url.startswith((address, "blob:")) for url in asked), asked
 
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,14 @@ from planted import World, good
 from browser import focused, opened, shoot, tab_to, violations
 from exsearch.jobs.report import report
 from exsearch.progress import Bars
+from exsearch.runs import append_jsonl, locked
+from exsearch.training.stages import METRICS_FILE
+from started_server import started
 from written_evaluations import MARKUP, write_evaluation, write_run, write_systems
 
 pytestmark = pytest.mark.clients
 SILENT = Bars(False)
+SERVER_PYTHON = os.environ.get("EXSEARCH_SERVER_PYTHON", sys.executable)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +116,34 @@ def test_axe_finds_nothing_in_any_state(chromium, page_file, theme, width):
         assert found == {state: [] for state in found}
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, "it has to be scrolled sideways"
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_an_open_page_follows_a_run(chromium, tmp_path: Path, width):
+    run = write_run(tmp_path / "mine")
+    command = [SERVER_PYTHON, "-m", "exsearch", "serve", "--run", run, "--port", 0, "--json"]
+    size = {"width": width, "height": 800}
+    with (
+        locked(run),
+        started(command) as server,
+        opened(chromium, server.address, viewport=size, bypass_csp=True) as page,
+    ):
+        page.get_by_text("This run is being trained; the page follows it.").wait_for()
+        assert page.get_by_role("row", name="iteration-02").count() == 0
+        assert violations(page) == []
+        shoot(page, f"live-{width}")
+        journal = run / METRICS_FILE
+        last = journal.read_text().splitlines()[-1]
+        append_jsonl(journal, [last.replace("iteration-01", "iteration-02")])
+        page.get_by_role("row", name="iteration-02").wait_for(timeout=60_000)  # by itself
+        page.get_by_role("row", name="iteration-01").get_by_role("link").first.click()
+        page.locator(".questions a").first.wait_for()
+        append_jsonl(journal, [last.replace("iteration-01", "iteration-03")])
+        page.get_by_role("button", name="Show newer figures").wait_for(timeout=60_000)
+        assert page.locator(".questions a").count()  # nothing is taken away
+        page.get_by_role("button", name="Show newer figures").click()
+        page.locator(".questions a").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.slow

@@ -71,6 +71,9 @@ class _Newest:
         except ExSearchError as error:  # what is half there may be whole at the next look
             self.trouble = str(error)
             logger.warning("%s", error)
+        except Exception as error:  # it must not end the looking: the next may go well
+            self.trouble = f"can't be reported ({type(error).__name__})"
+            logger.exception("the report can't be built")
         self._seen = seen
         now = time.monotonic()
         self._next = now + _SHARE * (now - start)
@@ -101,6 +104,10 @@ def make_live_app(run: Path, build: Callable[[str], str], config: ServeConfig) -
             return PlainTextResponse(told, headers={**_HEADERS, "Refresh": "5"})
         headers = {**_HEADERS, "ETag": f'"{newest.version}"'}
         return Response(newest.page, headers=headers, media_type="text/html; charset=utf-8")
+
+    @app.get("/favicon.ico")
+    async def favicon() -> Response:
+        return Response(status_code=204)  # the page has its own; what waits for it has none
 
     @app.get("/version")
     async def version() -> JSONResponse:

@@ -71,7 +71,7 @@ def serve_saved(app: ASGIApp, listener: socket.socket) -> None:
         listener: The socket that listens; it is closed at the end.
     """
     with listener, contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(uvicorn_config(app)).run([listener])
+        uvicorn.Server(uvicorn_config(app, lifespan="on")).run([listener])
 
 
 def _row(id: str, trajectory: Trajectory) -> dict[str, Any]:

@@ -355,7 +355,7 @@ async function follow() {
   if (!asked.size) {
     browser = null;
     document.title = "exsearch report";
-    return at("view").replaceChildren(...[resultsSection, comparedSection, () => report.drawn.some((one) => one.name === "cost") && section("Cost and quality", "", figures("cost")), trainingSection, diagnosisSection, corpusSection].map((made) => made()).filter(Boolean));
+    return at("view").replaceChildren(...[() => report.main.rows.length > 0 && resultsSection(), comparedSection, () => report.drawn.some((one) => one.name === "cost") && section("Cost and quality", "", figures("cost")), trainingSection, diagnosisSection, corpusSection].map((made) => made()).filter(Boolean));
   }
   try {
     const fresh = browser?.key !== key;
@@ -386,6 +386,7 @@ async function lookForNewer() {
   setTimeout(lookForNewer, 5000);
 }
 
+at("live").hidden = !report.live;
 if (report.form === FORM) {
   const { rows } = report.main;
   at("about").textContent = [rows.length && plural(rows.length, "row"), report.training.length && plural(report.training.length, "run"), plural(report.traces, "trajectory").replace("trajectorys", "trajectories")].filter(Boolean).join(" · ");
