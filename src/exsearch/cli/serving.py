@@ -132,11 +132,15 @@ def serve(
 
     Answers until it is stopped; questions in hand are answered first.
     """
-    from exsearch.http_server import ALL_PACKAGES, check_installed, listen
+    from exsearch.http_server import ALL_PACKAGES, REPORT_PACKAGES, check_installed, listen
+    from exsearch.training.stages import check_run
 
     if run and (options["index"] or options["docs"]):
         raise click.UsageError("--run serves a report, which searches nothing: leave --index away")
     check_installed("serve", ALL_PACKAGES)
+    if run:
+        check_installed("serve --run", REPORT_PACKAGES, "report")
+        check_run(run)
     from exsearch.serving import ServeConfig
     from exsearch.serving.server import check_open
     from exsearch.serving.server import serve as answer
@@ -159,15 +163,11 @@ def serve(
 
 def _serve_report(run: Path, config: Any, listener: Any, as_json: bool) -> None:
     """Serve the report of a run until the command is stopped."""
-    from exsearch.http_server import REPORT_PACKAGES, address_of, check_installed
+    from exsearch.http_server import address_of
     from exsearch.jobs.report import live_page
-
-    check_installed("serve --run", REPORT_PACKAGES, "report")
     from exsearch.serving.live import make_live_app
     from exsearch.serving.saved import serve_saved
-    from exsearch.training.stages import check_run
 
-    check_run(run)
     app = make_live_app(run, functools.partial(live_page, run), config)
     address = address_of(listener)
     said = f"{safe(run.name)} is reported at {address}"
