@@ -282,3 +282,9 @@ def test_the_parts_of_extending_work_from_the_command_line(parts: dict[str, Any]
     assert settings["index"] == parts["retriever"].identity()
     program = ("--engine", "program", "--model", "./my-program")
     assert exsearch("ask", "Who?", *asking, *program)["answer"] == "a model of few words"
+    Path("run").mkdir()
+    Path("run/recipe.json").write_text('{"recipe": {}}')
+    Path("run/metrics.jsonl").write_text('{"stage": "start", "event": "dev", "em": 0.5}\n')
+    assert exsearch("track", "run", "--to", "lines")["events"] == 1
+    sent = Path("run/tracking/lines/figures.jsonl").read_text()
+    assert json.loads(sent) == {"stage": 0, "dev/em": 0.5}
