@@ -19,6 +19,7 @@ from pathlib import Path
 from exsearch.errors import RunError
 from exsearch.runs.files import make_folder, refuse_link
 
+_LOCK = ".lock"
 # Older versions have the number of a process where newer ones have a random one.
 _LEFTOVER = re.compile(r"\.(?P<goal>.+)\.([0-9a-f]{16}|\d+)\.(?P<kind>tmp|old)")
 
@@ -121,7 +122,7 @@ def locked(folder: Path, file: str = "", *, wait: bool = False) -> Iterator[None
         RunError: another process holds it.
     """
     make_folder(folder)
-    lock = _lock_file(folder, file)
+    lock = folder / (f".{file}{_LOCK}" if file else _LOCK)
     refuse_link(lock)
     lock.touch()
     try:
@@ -139,15 +140,10 @@ def locked(folder: Path, file: str = "", *, wait: bool = False) -> Iterator[None
         os.close(claim)
 
 
-def is_locked(folder: Path, file: str = "") -> bool:
-    """Whether a process holds a run folder, or one file in it, by `locked`.
-
-    Args:
-        folder: The folder.
-        file: The name of the file in it; empty asks for the whole folder.
-    """
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds a run folder by `locked`."""
     try:
-        descriptor = os.open(_lock_file(folder, file), os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -157,10 +153,6 @@ def is_locked(folder: Path, file: str = "") -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _lock_file(folder: Path, file: str) -> Path:
-    return folder / (f".{file}.lock" if file else ".lock")
 
 
 def _claim_lock(lock: Path, wait: bool) -> int:
