@@ -74,5 +74,7 @@ def test_what_can_t_be_served_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     said = CliRunner().invoke(cli, ["serve", "--run", str(tmp_path / "empty"), "--port", "0", "-q"])
     assert said.exit_code == 7 and "no run; name a folder" in said.stderr
-    both = CliRunner().invoke(cli, ["serve", "--run", "a", "--index", "b"])
-    assert both.exit_code == 2 and "searches nothing: leave --index away" in both.stderr
+    given = {"--index": "b", "--docs": "b", "--model": "b", "--max-steps": "2", "--abstain": "0.5"}
+    for name, value in given.items():
+        both = CliRunner().invoke(cli, ["serve", "--run", "a", name, value])
+        assert both.exit_code == 2 and f"asks no model: leave {name} away" in both.stderr

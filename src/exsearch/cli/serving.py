@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from exsearch.cli.given import Remembering, given_options
 from exsearch.cli.options import (
@@ -46,6 +47,11 @@ Examples:
   EXSEARCH_API_KEY=... exsearch serve --index index --host 0.0.0.0 --public-url https://ask.example
 """
 
+# What a report's server takes of the options of `serve`.
+_OF_A_REPORT = (
+    *("run", "host", "port", "key_env", "public_url", "hosts", "origins", "as_json", "bars"),
+    "help",
+)
 HOSTS = ("claude-desktop", "claude-code", "cursor", "vscode")
 
 MCP_EXAMPLES = """\b
@@ -119,7 +125,9 @@ _bound_options = together(
 @model_options
 @method_options
 @common
+@click.pass_context
 def serve(
+    ctx: click.Context,
     run: Path | None,
     host: str,
     port: int,
@@ -135,8 +143,8 @@ def serve(
     from exsearch.http_server import ALL_PACKAGES, REPORT_PACKAGES, check_installed, listen
     from exsearch.training.stages import check_run
 
-    if run and (options["index"] or options["docs"]):
-        raise click.UsageError("--run serves a report, which searches nothing: leave --index away")
+    if run:
+        _refuse_searcher(ctx)
     check_installed("serve", ALL_PACKAGES)
     if run:
         check_installed("serve --run", REPORT_PACKAGES, "report")
@@ -159,6 +167,15 @@ def serve(
         tell(as_json, {"address": address}, f"{config.model} is served at {address}")
 
     answer(_searcher(options, bars), config, listener, on_ready)
+
+
+def _refuse_searcher(ctx: click.Context) -> None:
+    """Make sure that nothing of a searcher was named beside the run whose report is served."""
+    for option in ctx.command.params:
+        own = option.name in _OF_A_REPORT or not option.expose_value
+        if not own and ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE:
+            name = option.opts[0]
+            raise click.UsageError(f"--run serves a report, which asks no model: leave {name} away")
 
 
 def _serve_report(run: Path, config: Any, listener: Any, as_json: bool) -> None:
