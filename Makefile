@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 pinned = $(shell grep '^$(1)==' constraints.txt)
 
 .DEFAULT_GOAL := help
-CODE_LINES := 23400     # src may not grow beyond this
+CODE_LINES := 23600     # src may not grow beyond this
 
 .PHONY: help quickstart install test test-slow test-vllm test-clients check count format reference bench bench-full bench-trl-env clean
 

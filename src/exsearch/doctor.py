@@ -19,9 +19,9 @@ from exsearch.engines.config import CACHE_SHARE
 from exsearch.errors import ModelError
 from exsearch.hardware import GIB, usable_cores, usable_memory
 from exsearch.jobs.provenance import installed_version
-from exsearch.models.embedded import EMBEDDED_MODEL, cache_folder
+from exsearch.models.embedded import EMBEDDED_MODEL
 from exsearch.retrievers.model_files import DEFAULT_MODEL, MODEL_PACKAGE, find_model
-from exsearch.runs import is_complete, verify_folder
+from exsearch.runs import cache_folder, is_complete, verify_folder
 
 # The pins of constraints.txt that matter most; a test compares the two.
 _CORE = """bm25s==0.3.16 click==8.5.1 httpx2==2.16.2 ijson==3.6.0 numpy==2.4.6 pydantic==2.14.3

@@ -34,6 +34,7 @@ class Bars:
             desc=name,
             unit=f" {unit}",
             initial=done,
+            unit_scale=unit == "B",  # bytes in kilobytes, megabytes, …
             disable=not self.shown,
             mininterval=1,
             miniters=0,  # only time counts: a bar that is told of nothing new still shows life

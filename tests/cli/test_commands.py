@@ -75,7 +75,7 @@ def test_help_lists_every_command_in_the_order_of_use(run: Run):
     assert not any(line.rstrip().endswith("...") for line in lines)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "data convert", "data merge"])
+@pytest.mark.parametrize("command", [*COMMANDS, "data fetch", "data convert", "data merge"])
 def test_every_command_has_help(run: Run, command: str):
     text = run(*command.split(), "--help").stdout
     if command not in ("data", "doctor"):

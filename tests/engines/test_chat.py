@@ -15,8 +15,8 @@ from exsearch.engines.chat import HuggingFaceChat
 from exsearch.engines.scripted import ScriptedTokenizer
 from exsearch.errors import ModelError
 from exsearch.methods.format import ANSWER_FRAME, render_answer
-from exsearch.models.embedded import EMBEDDED_MODEL, cache_folder
-from exsearch.runs import is_complete
+from exsearch.models.embedded import EMBEDDED_MODEL
+from exsearch.runs import cache_folder, is_complete
 
 
 def user(content):

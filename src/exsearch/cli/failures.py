@@ -31,15 +31,16 @@ DEBUG = "exsearch.debug"  # in a context's `meta`
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
-class Commands(click.Group):
-    """The group of all commands, with the one place where exceptions end.
-
-    Commands are listed in the order in which they were added.
-    """
+class Ordered(click.Group):
+    """A group whose commands are listed in the order in which they were added: that of use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""
         return list(self.commands)
+
+
+class Commands(Ordered):
+    """The group of all commands, with the one place where exceptions end."""
 
     def make_context(
         self,

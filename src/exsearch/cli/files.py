@@ -1,16 +1,18 @@
-"""The commands that read and write files and ask no model: `index`, `data convert`, `show`."""
+"""The commands that read and write files and ask no model: `index`, `data`, `show`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
+from exsearch.cli.failures import Ordered
 from exsearch.cli.options import COUNT, PATH, common
 from exsearch.cli.output import tell
-from exsearch.data import FORMATS
+from exsearch.data import FETCHED, FORMATS
 from exsearch.progress import Bars
 
 INDEX_EXAMPLES = """\b
@@ -20,6 +22,12 @@ Examples:
   exsearch index de.jsonl --out index --option language=german
   exsearch index new.jsonl --add --out index
   exsearch index --remove old-ids.txt --out index
+"""
+
+FETCH_EXAMPLES = """\b
+Examples:
+  exsearch data fetch hotpotqa --out data
+  exsearch data fetch hotpotqa 2wikimultihopqa musique --out data
 """
 
 CONVERT_EXAMPLES = """\b
@@ -113,9 +121,27 @@ def index(
     tell(as_json, {"index": place, "passages": passages, "left_out": read.left_out}, said)
 
 
-@click.group()
+@click.group(cls=Ordered)
 def data() -> None:
     """Prepare data sets."""
+
+
+@data.command(epilog=FETCH_EXAMPLES)
+@click.argument("names", nargs=-1, required=True, type=click.Choice(FETCHED), metavar="NAME...")
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder of the data sets.")
+@common
+def fetch(names: tuple[str, ...], out: Path, as_json: bool, bars: Bars) -> None:
+    """Fetch data sets from their homes on the web, and convert them.
+
+    NAME is hotpotqa, 2wikimultihopqa, musique or nq-open; each becomes a folder in DIR. The
+    official files are compared with the hashes of the published ones, and kept in the cache.
+    """
+    from exsearch.data.fetching import fetch as fetch_files
+
+    for name in dict.fromkeys(names):
+        summary = fetch_files(name, out / name, bars=bars)
+        said = [f"{name}: {summary['licence']}, {summary['page']}"]
+        _tell_data(as_json, out / name, summary, said)
 
 
 @data.command(epilog=CONVERT_EXAMPLES)
@@ -134,13 +160,7 @@ def convert(name: str, sources: tuple[Path, ...], out: Path, as_json: bool, bars
     from exsearch.data.formats import convert as convert_files
 
     summary = convert_files(name, sources, out, bars=bars)
-    tell(
-        as_json,
-        {"out": out, **summary},
-        *(f"{out / file}: {count} questions" for file, count in summary["questions"].items()),
-        f"{out / 'corpus.jsonl'}: {summary['passages']} passages",
-        *(f"{count} {note}" for note, count in summary["notes"].items()),
-    )
+    _tell_data(as_json, out, summary)
 
 
 @data.command(epilog=MERGE_EXAMPLES)
@@ -156,9 +176,17 @@ def merge(folders: tuple[Path, ...], out: Path, as_json: bool, bars: Bars) -> No
     from exsearch.data.merging import merge as merge_sets
 
     summary = merge_sets(folders, out, bars=bars)
+    _tell_data(as_json, out, summary)
+
+
+def _tell_data(
+    as_json: bool, out: Path, summary: dict[str, Any], before: Sequence[str] = ()
+) -> None:
+    """Say what was written into the folder of a data set."""
     tell(
         as_json,
         {"out": out, **summary},
+        *before,
         *(f"{out / file}: {count} questions" for file, count in summary["questions"].items()),
         f"{out / 'corpus.jsonl'}: {summary['passages']} passages",
         *(f"{count} {note}" for note, count in summary["notes"].items()),

@@ -12,6 +12,7 @@ FORMATS = (
     *("hotpotqa", "2wikimultihopqa", "musique", "nq-open", "webquestions", "triviaqa", "popqa"),
     *("bamboogle", "flashrag", "beir", "kilt", "search-r1"),
 )
+FETCHED = ("hotpotqa", "2wikimultihopqa", "musique", "nq-open")  # that `fetching` has a home of
 SAMPLES = ("corpus", "train", "dev", "test")
 
 

@@ -21,11 +21,17 @@ from exsearch.data.documents import Documents
 from exsearch.data.json_lines import clean
 from exsearch.errors import DataError, IndexDamagedError
 from exsearch.json_files import check_shape, read_json
-from exsearch.models.gguf import cache_folder
 from exsearch.records import Passage
 from exsearch.retrievers import build_index, update_index
 from exsearch.retrievers.bm25 import Bm25Retriever
-from exsearch.runs import locked, make_folder, remove_folder, sha256_file, write_atomic
+from exsearch.runs import (
+    cache_folder,
+    locked,
+    make_folder,
+    remove_folder,
+    sha256_file,
+    write_atomic,
+)
 
 logger = logging.getLogger(__name__)
 

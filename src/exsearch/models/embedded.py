@@ -13,8 +13,8 @@ import importlib.util
 from pathlib import Path
 
 from exsearch.errors import ModelError
-from exsearch.models.gguf import cache_folder, convert
-from exsearch.runs import is_complete
+from exsearch.models.gguf import convert
+from exsearch.runs import cache_folder, is_complete
 
 EMBEDDED_MODEL = "smollm2-135m"
 SEARCHER = "exsearch-smollm2-135m"

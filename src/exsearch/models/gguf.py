@@ -7,23 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 from exsearch.errors import MissingExtraError, ModelError
-from exsearch.runs import is_complete, new_folder
+from exsearch.runs import cache_folder, is_complete, new_folder
 
 logger = logging.getLogger(__name__)
 GGUF = ".gguf"
 _TIED = 0.98  # two quantisations of one matrix agree at least so well (cosine); others not at all
-
-
-def cache_folder() -> Path:
-    """The folder of converted models: `EXSEARCH_CACHE`, or else in the user's cache folder."""
-    if own := os.environ.get("EXSEARCH_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exsearch"
 
 
 def gguf_model(file: Path) -> Path:

@@ -22,7 +22,8 @@ from exsearch.models.embedded import (
     SEARCHER_FOLDER,
     embedded_model,
 )
-from exsearch.models.gguf import GGUF, cache_folder, gguf_model
+from exsearch.models.gguf import GGUF, gguf_model
+from exsearch.runs import cache_folder
 
 MODEL_FILE = "exsearch.json"  # in a model's folder: how it was trained to be asked
 RECIPE_FILE = "recipe.json"  # in a run's folder: what determines the run

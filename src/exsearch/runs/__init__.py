@@ -16,7 +16,7 @@ Glossary:
 from __future__ import annotations
 
 from exsearch.runs.claims import is_locked, locked, scratch_folder
-from exsearch.runs.files import make_folder, refuse_link, sha256_file, written
+from exsearch.runs.files import cache_folder, make_folder, refuse_link, sha256_file, written
 from exsearch.runs.folders import (
     MANIFEST,
     is_complete,
@@ -40,6 +40,7 @@ from exsearch.runs.lines import (
 __all__ = [
     "MANIFEST",
     "append_jsonl",
+    "cache_folder",
     "committed",
     "companion",
     "finite",

@@ -16,6 +16,13 @@ from typing import BinaryIO
 from exsearch.errors import RunError
 
 
+def cache_folder() -> Path:
+    """The folder of what can be made or fetched again: `EXSEARCH_CACHE`, or in the user's cache."""
+    if own := os.environ.get("EXSEARCH_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exsearch"
+
+
 def sha256_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, as hex."""
     with path.open("rb") as file:
