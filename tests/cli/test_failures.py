@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +175,19 @@ def test_any_stop_is_one_line_and_the_signal_s_exit_code(
     said = run(*command, "-q", code=128 + number).stderr
     assert said == "\nexsearch: stopped; run the same command again to go on\n"
     assert signal.getsignal(number) is before
+
+
+def test_training_stops_after_so_many_minutes(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = signal.getsignal(signal.SIGALRM)
+    monkeypatch.setattr("exsearch.jobs.train.train", lambda *args, **settings: time.sleep(60))
+    began = time.monotonic()
+    said = run("train", tmp_path / "r.toml", "--minutes", "0.005", "-q", code=142).stderr
+    assert said == "\nexsearch: stopped; run the same command again to go on\n"
+    assert time.monotonic() - began < 30
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_a_hangup_that_is_ignored_stays_so(

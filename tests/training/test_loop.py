@@ -22,7 +22,7 @@ import pytest
 from small_world import METHOD, annotate, save_files, save_small_model
 from transformers import AutoModelForCausalLM
 
-from exsearch.cli.failures import stopped_by_signals
+from exsearch.cli.failures import stopped_after, stopped_by_signals
 from exsearch.engines import load_engine
 from exsearch.engines.scripted import ScriptedEngine
 from exsearch.errors import ConfigError, RunError, TrainingError
@@ -435,7 +435,7 @@ def test_the_disk_is_tried_before_a_run_learns_and_not_again(train, tmp_path, mo
         train(tmp_path / "run")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM])
 def test_a_stop_saves_the_step_under_way_first(train, undisturbed, tmp_path, monkeypatch, number):
     step = loop_module.m_step
     never = "gem.checkpoint_seconds=1e9"
@@ -449,7 +449,7 @@ def test_a_stop_saves_the_step_under_way_first(train, undisturbed, tmp_path, mon
         return step(*args, on_step=with_ctrl_c, **settings)
 
     monkeypatch.setattr(loop_module, "m_step", interrupted)
-    with pytest.raises(KeyboardInterrupt) as stop, stopped_by_signals():
+    with pytest.raises(KeyboardInterrupt) as stop, stopped_by_signals(), stopped_after(600):
         handler = signal.getsignal(number)
         try:
             train(tmp_path / "run", never)

@@ -126,6 +126,21 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def stopped_after(minutes: float | None) -> Iterator[None]:
+    """Have what runs here end after so many minutes as Ctrl-C does; None sets no limit."""
+    if minutes is None:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def told(error: Exception) -> tuple[str, int]:
     """What an exception means to a user, and the exit code."""
     # safetensors and tokenizers say it in errors of their own

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from exsearch.cli.failures import stopped_after
 from exsearch.cli.options import (
     PATH,
     asking,
@@ -33,6 +34,7 @@ Examples:
   exsearch train recipe.toml
   exsearch train recipe.toml --set m_step.learning_rate=1e-5 --set gem.iterations=3 --out runs/b
   exsearch train recipe.toml --track tensorboard
+  exsearch train recipe.toml --minutes 50       # of a queue that gives an hour
   exsearch show runs/b
 """
 
@@ -104,10 +106,17 @@ rules_option = click.option(
     metavar="TRACKER",
     help="Send the figures to tensorboard, trackio, wandb or mlflow, too; may be repeated.",
 )
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, 1e6, min_open=True),
+    metavar="N",
+    help="Stop after so many minutes, with what is done saved; the same command goes on.",
+)
 @common
 def train(
     recipe: Path,
     out: Path | None,
+    minutes: float | None,
     hosts: tuple[str, ...],
     trackers: tuple[str, ...],
     as_json: bool,
@@ -124,15 +133,16 @@ def train(
     from exsearch.show.figures import folder_text
 
     overrides = recipe_overrides(options)
-    folder, best = run(
-        recipe,
-        overrides=overrides,
-        out=out,
-        hosts=hosts,
-        confirm=confirmed,
-        trackers=tuple(dict.fromkeys(trackers)),
-        bars=bars,
-    )
+    with stopped_after(minutes):
+        folder, best = run(
+            recipe,
+            overrides=overrides,
+            out=out,
+            hosts=hosts,
+            confirm=confirmed,
+            trackers=tuple(dict.fromkeys(trackers)),
+            bars=bars,
+        )
     hint = f"the best model is of {best['stage']}: --model {folder} takes it"
     tell(as_json, {"run": folder, **best}, folder_text(folder), hint)
 
