@@ -105,6 +105,31 @@ def test_a_small_cache_forgets_or_grows_and_changes_nothing(tiny_engine, engine_
         assert got == pytest.approx(want, abs=1e-4)
 
 
+def test_rows_get_memory_when_they_are_used_and_go_on_as_before(tiny_engine, engine_with):
+    """The first request writes while nine others come, more than there are rows for."""
+    asked = [Request(p, 30 - n, key=n) for n, p in enumerate(prompts(12, longest=9))]
+    alone = [tiny_engine.generate([r], SAMPLED)[0] for r in asked]
+    engine = engine_with(batch_size=10)
+    session = engine.open()
+
+    def heights():
+        return {rows.shape[0] for layer in engine._cache._layers.values() for rows in layer[2:]}
+
+    tickets = [session.submit(asked[0], SAMPLED)]
+    done = dict(session.step())
+    assert heights() == {1}
+    tickets += [session.submit(r, SAMPLED) for r in asked[1:5]]
+    done |= dict(session.step())
+    assert heights() == {8}
+    tickets += [session.submit(r, SAMPLED) for r in asked[5:]]
+    while session.busy:
+        done |= dict(session.step())
+    assert heights() == {10}
+    for ticket, generation in zip(tickets, alone, strict=True):
+        assert done[ticket].output_ids == generation.output_ids
+        assert done[ticket].log_probs == pytest.approx(generation.log_probs, abs=1e-4)
+
+
 def test_rows_that_move_into_gaps_go_on_as_before(tiny_engine, monkeypatch):
     """Of twelve rows the first ten end soon, so the last two move down while they are written."""
     asked = [Request(p, 2 if n < 10 else 25, key=n) for n, p in enumerate(prompts(12, longest=9))]

@@ -73,20 +73,21 @@ class KeyValueCache:
 
     Args:
         capacity: The number of places in the pool; it grows where a pass needs more.
-        rows: The number of rows.
+        rows: The most rows; they get their memory when they are first used.
         device: The device of the keys and values.
 
     Attributes:
         tree: The known prefixes, and which places are theirs.
-        row_count: The number of rows.
+        row_count: The most rows.
         width: The number of columns of each row.
     """
 
     def __init__(self, capacity: int, rows: int, device: torch.device):
         self.tree = PrefixTree(capacity)
         self.row_count, self.width, self.device = rows, 0, device
-        # For each layer the pool's keys and values, (G, places, D), and the rows', (rows, G, W, D),
-        # for W columns and G groups of heads of size D.
+        self._height = 0  # rows that have memory: one question does not need that of many
+        # For each layer the pool's keys and values, (G, places, D), and the rows', (height, G, W,
+        # D), for W columns and G groups of heads of size D.
         self._layers: dict[int, list[Tensor]] = {}
         self._pass: _Pass | None = None
 
@@ -122,6 +123,7 @@ class KeyValueCache:
             spans: Prompts, or what is to be scored, with places of the pool.
             owners: For each span the row that it becomes, or -1.
         """
+        self._have_rows(max(int(rows.max(initial=-1)), *owners, -1) + 1)
         height, mask = 0, None
         if len(rows):
             height, widest = int(rows.max()) + 1, int(lengths.max()) + 1
@@ -140,6 +142,15 @@ class KeyValueCache:
             self._tensor(np.concatenate([np.empty(0, np.int64), *new])),
             owners,
         )
+
+    def _have_rows(self, count: int) -> None:
+        """Give so many rows memory: of one, eight, 64, …, so that it is seldom copied."""
+        if count > self._height:
+            while self._height < count:
+                self._height = max(1, 8 * self._height)
+            self._height = min(self._height, self.row_count)
+            for layer in self._layers.values():
+                layer[2:] = [_longer(t, self._height, 0) for t in layer[2:]]
 
     def keep(self, row: int, start: int, places: np.ndarray) -> None:
         """Copy keys and values of a row into the pool.
@@ -227,7 +238,7 @@ class KeyValueCache:
         both = [(states, *states.shape[1:]) for states in (key, value)]
         pool = [s.new_empty(groups, self.tree.capacity, size) for s, groups, size in both]
         # Zeros, not garbage: what is masked away must still be finite.
-        rows = [s.new_zeros(self.row_count, groups, self.width, size) for s, groups, size in both]
+        rows = [s.new_zeros(self._height, groups, self.width, size) for s, groups, size in both]
         return [*pool, *rows]
 
     def _tensor(self, values: Any) -> Tensor:
