@@ -205,6 +205,28 @@ def test_homes_are_complete() -> None:
             assert len(file.sha256) == 64 and int(file.sha256, 16) and file.bytes > 100_000
 
 
+def test_the_command_says_what_it_wrote(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXSEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(fetching.HOMES, "hotpotqa", home(server)["hotpotqa"])
+    monkeypatch.setitem(fetching.HOMES, "musique", home(server)["hotpotqa"])
+    command = ["data", "fetch", "hotpotqa", "--out", str(tmp_path / "out"), "-q"]
+    said = CliRunner().invoke(cli, command)
+    assert said.exit_code == 0, said.output
+    assert said.stdout.splitlines() == [
+        "hotpotqa: free, https://a.example",
+        f"{tmp_path / 'out' / 'hotpotqa' / 'train.jsonl'}: 399 questions",
+        f"{tmp_path / 'out' / 'hotpotqa' / 'corpus.jsonl'}: 2 passages",
+    ]
+    told = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
+    assert told["data"]["hotpotqa"]["questions"] == {"train.jsonl": 399}
+    # The file of another data set's form is named, and what was fetched before it stands.
+    failed = CliRunner().invoke(cli, [*command, "musique"])
+    assert failed.exit_code == 3 and "train.json" in failed.stderr
+    assert (tmp_path / "out" / "hotpotqa").is_dir() and not (tmp_path / "out" / "musique").exists()
+
+
 def test_the_command_names_the_file_and_the_way_out(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

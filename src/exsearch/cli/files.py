@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -138,10 +137,15 @@ def fetch(names: tuple[str, ...], out: Path, as_json: bool, bars: Bars) -> None:
     """
     from exsearch.data.fetching import fetch as fetch_files
 
+    found: dict[str, Any] = {}
+    lines: list[str] = []
     for name in dict.fromkeys(names):
-        summary = fetch_files(name, out / name, bars=bars)
-        said = [f"{name}: {summary['licence']}, {summary['page']}"]
-        _tell_data(as_json, out / name, summary, said)
+        found[name] = summary = fetch_files(name, out / name, bars=bars)
+        lines += [
+            f"{name}: {summary['licence']}, {summary['page']}",
+            *_written(out / name, summary),
+        ]
+    tell(as_json, {"out": out, "data": found}, *lines)
 
 
 @data.command(epilog=CONVERT_EXAMPLES)
@@ -160,7 +164,7 @@ def convert(name: str, sources: tuple[Path, ...], out: Path, as_json: bool, bars
     from exsearch.data.formats import convert as convert_files
 
     summary = convert_files(name, sources, out, bars=bars)
-    _tell_data(as_json, out, summary)
+    tell(as_json, {"out": out, **summary}, *_written(out, summary))
 
 
 @data.command(epilog=MERGE_EXAMPLES)
@@ -176,21 +180,16 @@ def merge(folders: tuple[Path, ...], out: Path, as_json: bool, bars: Bars) -> No
     from exsearch.data.merging import merge as merge_sets
 
     summary = merge_sets(folders, out, bars=bars)
-    _tell_data(as_json, out, summary)
+    tell(as_json, {"out": out, **summary}, *_written(out, summary))
 
 
-def _tell_data(
-    as_json: bool, out: Path, summary: dict[str, Any], before: Sequence[str] = ()
-) -> None:
-    """Say what was written into the folder of a data set."""
-    tell(
-        as_json,
-        {"out": out, **summary},
-        *before,
+def _written(out: Path, summary: dict[str, Any]) -> list[str]:
+    """What was written into the folder of a data set, for people."""
+    return [
         *(f"{out / file}: {count} questions" for file, count in summary["questions"].items()),
         f"{out / 'corpus.jsonl'}: {summary['passages']} passages",
         *(f"{count} {note}" for note, count in summary["notes"].items()),
-    )
+    ]
 
 
 @click.command(epilog=SHOW_EXAMPLES)
