@@ -92,7 +92,7 @@ def _losses(axes: Any, found: Sequence[Row]) -> None:
         own = [row for row in found if row[0] == stage]
         named = stage.replace("warm_up", "warm-up").replace("iteration-0", "round ")
         axes.plot([r[2] for r in own], [r[3] for r in own], "o-", ms=2.5, color=colour, label=named)
-    axes.set(xlabel="optimizer step", ylim=(0, None), title="loss of a step")
+    axes.set(xlabel="optimizer step", ylim=(0, None), title="loss of a step, nats a token")
     axes.legend()
 
 
