@@ -90,21 +90,25 @@ def test_each_result_is_a_cell_of_the_plan():
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "group", "told"),
+    ("first", "second", "seeds", "told"),
     [
-        ("posterior", "guess-title", "neither", "| +9.3 [3.6, 14.8] |"),
-        ("posterior", "sft-rag", "neither", "| -3.1 [-8.4, 2.3] |"),
-        ("posterior", "group-advantage", "neither", "| +1.0 [-0.7, 2.7] |"),
-        ("posterior", "sft-direct", "neither", "`posterior` is 11.9 [6.3, 17.1] above it (p .0001"),
-        ("warmed-up", "rag-3", "neither", "`warmed-up` is 10.3 [5.2, 15.2] above `rag-3`"),
+        ("posterior", "guess-title", (2, 1), "| +8.8 [4.1, 13.7] |"),
+        ("posterior", "sft-rag", (2, 3), "| -3.8 [-7.9, 0.3] |"),
+        ("posterior", "group-advantage", (1, 1), "| +1.0 [-0.7, 2.7] |"),
+        ("posterior", "sft-direct", (2, 3), "`posterior` is 11.3 [7.3, 15.7] above it (p .0001"),
+        ("posterior", "warmed-up", (2, 2), "`posterior` is 0.3 [-2.1, 2.8] above `warmed-up`"),
+        ("warmed-up", "rag-3", (2, 1), "`warmed-up` is 11.1 [6.7, 15.7] above `rag-3`"),
     ],
 )
-def test_what_the_page_says_of_two_rows_is_what_compare_says(first, second, group, told):
+def test_what_the_page_says_of_two_rows_is_what_compare_says(first, second, seeds, told):
     """The figures between the tables, by the command that the page names."""
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert told in " ".join(page.split())
-    asked = ["compare", *(str(RESULTS / f"{name}.0") for name in (first, second))]
-    made = CliRunner().invoke(cli, [*asked, "--group", group, "--json"])
+    asked = [
+        ",".join(str(RESULTS / f"{name}.{seed}") for seed in range(count))
+        for name, count in zip((first, second), seeds, strict=True)
+    ]
+    made = CliRunner().invoke(cli, ["compare", *asked, "--group", "neither", "--json"])
     assert made.exit_code == 0, made.output
     found = json.loads(made.stdout)["against"][0]
     low, high = (f"{100 * end:.1f}" for end in found["ci95"])
