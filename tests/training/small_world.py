@@ -27,6 +27,19 @@ PEOPLE, CITIES, FACTS = 40, 30, ("born", "died")
 METHOD = SearcherMethod(
     max_steps=1, passages=1, passage_words=20, thought_tokens=12, record_tokens=16
 )
+# Of a recipe over the files that `save_files` writes.
+SECTIONS = f"""\
+[data]
+corpus = ["corpus.jsonl"]
+train = "train.jsonl"
+dev = "dev.jsonl"
+[method]
+max_steps = {METHOD.max_steps}
+passages = {METHOD.passages}
+passage_words = {METHOD.passage_words}
+thought_tokens = {METHOD.thought_tokens}
+record_tokens = {METHOD.record_tokens}
+"""
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

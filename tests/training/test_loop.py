@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_world import METHOD, annotate, save_files, save_small_model
+from small_world import METHOD, SECTIONS, annotate, save_files, save_small_model
 from transformers import AutoModelForCausalLM
 
 from exsearch.cli.failures import stopped_after, stopped_by_signals
@@ -44,17 +44,7 @@ name = "small"
 seed = 3
 [model]
 device = "cpu"
-[data]
-corpus = ["corpus.jsonl"]
-train = "train.jsonl"
-dev = "dev.jsonl"
-[method]
-max_steps = {METHOD.max_steps}
-passages = {METHOD.passages}
-passage_words = {METHOD.passage_words}
-thought_tokens = {METHOD.thought_tokens}
-record_tokens = {METHOD.record_tokens}
-[warm_up]
+{SECTIONS}[warm_up]
 examples = 6
 questions_per_step = 2
 learning_rate = 1e-4

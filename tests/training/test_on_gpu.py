@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from small_world import METHOD, annotate, save_files
+from small_world import SECTIONS, annotate, save_files
 from transformers import AutoModelForCausalLM
 
 from exsearch.engines.base import GREEDY, Request, Sampling
@@ -33,17 +33,7 @@ RECIPE = f"""
 name = "small"
 [model]
 device = "{DEVICE}"
-[data]
-corpus = ["corpus.jsonl"]
-train = "train.jsonl"
-dev = "dev.jsonl"
-[method]
-max_steps = {METHOD.max_steps}
-passages = {METHOD.passages}
-passage_words = {METHOD.passage_words}
-thought_tokens = {METHOD.thought_tokens}
-record_tokens = {METHOD.record_tokens}
-[e_step]
+{SECTIONS}[e_step]
 questions = 12
 samples = 4
 chunk = 4
