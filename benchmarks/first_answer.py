@@ -13,7 +13,8 @@ there, and a folder that they have never seen.
     answer  from the question to its answer, as the answer itself says
 
 Times depend on whether the system has the files in memory already; `in_memory` is the share of the
-weights that it had before the process began, and of torch's library.
+weights that it had before the process began, and of torch's library. The peak memory is that of the
+largest of the processes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import importlib.util
 import itertools
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -122,7 +124,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             make_folder(folder, args.files)
             runs.append({**ask(folder, environment), "in_memory": known or 0.0})
     first, *later = runs
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # kilobytes on Linux
     figures: dict[str, Any] = {"files": args.files, "bar": BAR, "first": first}
+    figures["peak_gb"] = peak * (1024 if sys.platform == "linux" else 1) / 1e9
     if later:
         figures["later"] = {name: spread([run[name] for run in later]) for name in first}
     return figures
@@ -145,6 +149,7 @@ def main() -> None:
     for name in ("first", "later"):
         if name in figures:
             table(f"Seconds to a cited answer, {name}", list(figures[name].items()))
+    table("Peak memory, GB", [("ask", f"{figures['peak_gb']:.2f}")])
     table("Machine", list(machine.items()))
     ceilings.table()
     finish({"machine": machine, "ceiling": ceilings.figures(), **figures}, args.json)
