@@ -94,7 +94,7 @@ def test_each_result_is_a_cell_of_the_plan():
     [
         ("posterior", "guess-title", (2, 1), "| +8.8 [4.1, 13.7] |"),
         ("posterior", "sft-rag", (2, 3), "| -3.8 [-7.9, 0.3] |"),
-        ("posterior", "group-advantage", (1, 1), "| +1.0 [-0.7, 2.7] |"),
+        ("posterior", "group-advantage", (2, 2), "| -0.5 [-2.6, 1.5] |"),
         ("posterior", "sft-direct", (2, 3), "`posterior` is 11.3 [7.3, 15.7] above it (p .0001"),
         ("posterior", "warmed-up", (2, 2), "`posterior` is 0.3 [-2.1, 2.8] above `warmed-up`"),
         ("warmed-up", "rag-3", (2, 1), "`warmed-up` is 11.1 [6.7, 15.7] above `rag-3`"),
