@@ -216,13 +216,13 @@ def _transfer(official: Official, part: Path, path: Path, bars: Bars) -> None:
         try:
             if _attempt(official, part, path.name, bars):
                 return
-            failed = "broke off"
+            failed = "the transfer broke off"
         except httpx2.HTTPStatusError as error:
             failed = f"HTTP {error.response.status_code}"
             if error.response.status_code < 500 and error.response.status_code not in (408, 429):
                 break
         except httpx2.HTTPError as error:
-            failed = f"can't be reached ({type(error).__name__})"
+            failed = f"the transfer failed ({type(error).__name__})"
         except _Refused as error:
             failed = str(error)
             break
