@@ -49,8 +49,8 @@ Examples:
 
 # What a report's server takes of the options of `serve`.
 _OF_A_REPORT = (
-    *("run", "host", "port", "key_env", "public_url", "hosts", "origins", "as_json", "bars"),
-    "help",
+    *("run", "host", "port", "key_env", "public_url", "hosts", "origins"),
+    *("as_json", "bars"),
 )
 HOSTS = ("claude-desktop", "claude-code", "cursor", "vscode")
 
