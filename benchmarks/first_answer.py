@@ -124,9 +124,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             make_folder(folder, args.files)
             runs.append({**ask(folder, environment), "in_memory": known or 0.0})
     first, *later = runs
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # kilobytes on Linux
+    # Not `machine.peak_bytes`, which is this process's; and machine imports torch, with whose memory
+    # the processes would then begin.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     figures: dict[str, Any] = {"files": args.files, "bar": BAR, "first": first}
-    figures["peak_gb"] = peak * (1024 if sys.platform == "linux" else 1) / 1e9
+    figures["peak_gb"] = peak * (1 if sys.platform == "darwin" else 1024) / 1e9
     if later:
         figures["later"] = {name: spread([run[name] for run in later]) for name in first}
     return figures

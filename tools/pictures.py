@@ -86,12 +86,16 @@ def draw(found: Sequence[Row]) -> bytes:
     return file.getvalue()
 
 
+def _named(stage: str) -> str:
+    return stage.replace("warm_up", "warm-up").replace("iteration-0", "round ")
+
+
 def _losses(axes: Any, found: Sequence[Row]) -> None:
     stages = list(dict.fromkeys(row[0] for row in found))
     for stage, colour in zip(stages, (BLUE, ORANGE, GREY), strict=False):
         own = [row for row in found if row[0] == stage]
-        named = stage.replace("warm_up", "warm-up").replace("iteration-0", "round ")
-        axes.plot([r[2] for r in own], [r[3] for r in own], "o-", ms=2.5, color=colour, label=named)
+        style = {"ms": 2.5, "color": colour, "label": _named(stage)}
+        axes.plot([r[2] for r in own], [r[3] for r in own], "o-", **style)
     axes.set(xlabel="optimizer step", ylim=(0, None), title="loss of a step, nats a token")
     axes.legend()
 
@@ -107,9 +111,9 @@ def _dev(axes: Any, found: Sequence[Row]) -> None:
         axes.errorbar(at, [100 * r[3] for r in own], arms, marker="os"[n], ms=4, **style)
     guess = next((row[3] for row in found if row[1] == "guess"), None)
     if guess is not None:
-        axes.axhline(100 * guess, color=GREY, ls=":", label="a rule that guesses, all questions")
-    named = [s.replace("warm_up", "warm-up").replace("iteration-0", "round ") for s in stages]
-    axes.set_xticks(range(len(stages)), named)
+        label = "a rule that guesses, all questions (0 on the others)"
+        axes.axhline(100 * guess, color=GREY, ls=":", label=label)
+    axes.set_xticks(range(len(stages)), [_named(stage) for stage in stages])
     axes.set(ylim=(0, 45), title="exact match on dev, %, 95 % intervals")
     axes.legend(fontsize=8, loc="upper center")
 
