@@ -124,8 +124,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             make_folder(folder, args.files)
             runs.append({**ask(folder, environment), "in_memory": known or 0.0})
     first, *later = runs
-    # Not `machine.peak_bytes`, which is this process's; and machine imports torch, with whose memory
-    # the processes would then begin.
+    # `machine.peak_bytes` is of this process, and machine imports torch: children would begin with
+    # its memory.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     figures: dict[str, Any] = {"files": args.files, "bar": BAR, "first": first}
     figures["peak_gb"] = peak * (1 if sys.platform == "darwin" else 1024) / 1e9

@@ -45,7 +45,8 @@ def rows(runs: Sequence[Path]) -> list[Row]:
                 waiting.append(event["loss"])
                 step += 1
             if waiting and (kind != "step" or len(waiting) == STEPS):
-                found.append((stage, "loss", step, *[fmean(waiting)] * 3))
+                mean = fmean(waiting)
+                found.append((stage, "loss", step, mean, mean, mean))
                 waiting = []
             if kind == "dev" and (stage != "start" or not found):
                 groups = event["groups"]
