@@ -17,7 +17,14 @@ import torch
 from tokenizers import Regex, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from exsearch.methods import format as method_format
+from exsearch.methods.format import (
+    ANSWER_FRAME,
+    ANSWER_INSTRUCTION,
+    NOTHING_FOUND,
+    RECORD_INSTRUCTION,
+    SEARCH_FRAME,
+    THINK_INSTRUCTION,
+)
 from exsearch.methods.searcher import SearcherMethod
 from exsearch.records import Hop, Passage, Question, WeightedTrajectory, to_json
 from exsearch.retrievers.bm25 import Bm25Retriever, build_bm25
@@ -107,7 +114,9 @@ def warm_up_items(
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
     """One id a word of the small worlds, its leading space included; any other is <unk>."""
-    frames = [v for n, v in vars(method_format).items() if n.isupper() and isinstance(v, str)]
+    # Not all prompts that there are: with each new word the random weights would be others.
+    prompts = [THINK_INSTRUCTION, RECORD_INSTRUCTION, ANSWER_INSTRUCTION]
+    frames = [*prompts, SEARCH_FRAME, ANSWER_FRAME, NOTHING_FOUND]
     roles = ["where born died Person user\nQuestion: Query:\nNotes:\nnone\n[1] 1.", "assistant\n"]
     names = [*(f"Person{n} in" for n in range(PEOPLE)), *(f"City{n}" for n in range(CITIES))]
     texts = [*frames, *roles, *names, *(f" {name}" for name in names), "born died (no passages)"]
