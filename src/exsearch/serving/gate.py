@@ -36,10 +36,14 @@ class Gate:
         app: The app behind it.
         config: Who may ask.
         metrics: The counters.
+        only_here: True where no option lets others in, so that none is named to them.
     """
 
-    def __init__(self, app: ASGIApp, config: ServeConfig, metrics: Metrics):
+    def __init__(
+        self, app: ASGIApp, config: ServeConfig, metrics: Metrics, *, only_here: bool = False
+    ):
         self._app, self._config, self._metrics = app, config, metrics
+        self._only_here = only_here
         public = [config.public_url] if config.public_url else []
         self._hosts = {*_OWN_NAMES, *map(str.lower, config.hosts), *map(_host, public)}
         self._origins = {_origin(address) for address in (*config.origins, *public)}
@@ -80,11 +84,11 @@ class Gate:
         """Why a request is turned away; None where it is let in."""
         host = headers.get("host", "").lower()
         if _host(f"//{host}") not in self._hosts:
-            return Refusal(403, "asked under a name that is not served; --host-name NAME names it")
+            return self._not_let_in("under a name that is not served", "--host-name NAME names it")
         origin = headers.get("origin")
         own = origin is None or urlsplit(origin.lower()).netloc == host
         if not own and _origin(origin or "") not in self._origins:
-            return Refusal(403, "asked from another site's page; --allow-origin ADDRESS lets it in")
+            return self._not_let_in("from another site's page", "--allow-origin ADDRESS lets it in")
         if self._config.key and not self._known(headers.get("authorization", "")):
             return Refusal(
                 401,
@@ -93,6 +97,10 @@ class Gate:
                 headers={"WWW-Authenticate": 'Basic realm="exsearch: the key is the password"'},
             )
         return None
+
+    def _not_let_in(self, how: str, option: str) -> Refusal:
+        here = "this page is for this machine alone, at http://127.0.0.1 and its port"
+        return Refusal(403, f"asked {how}; {here if self._only_here else option}")
 
     def _known(self, authorization: str) -> bool:
         """Whether the right key is given, as a bearer's or, by a browser, as a password."""

@@ -74,4 +74,4 @@ def make_judge_app(study: Study, judge: str = "", kinds: Collection[Kind] = tupl
             return Refusal(422, str(error)).response
         return Response(status_code=204)
 
-    return Gate(app, ServeConfig("judge"), Metrics())
+    return Gate(app, ServeConfig("judge"), Metrics(), only_here=True)
