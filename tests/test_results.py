@@ -14,7 +14,7 @@ from exsearch.config import load_config
 from exsearch.data.corpus import read_corpus
 from exsearch.data.questions import load_questions
 from exsearch.evaluation.results import RESULT_FILE, read_result
-from exsearch.jobs.experiment import Experiment, main_columns, results_table, tasks
+from exsearch.jobs.experiment import Experiment, main_table, results_table, tasks
 from exsearch.show.tables import write_tables
 
 ROOT = Path(__file__).parents[1]
@@ -76,10 +76,11 @@ def test_no_text_of_a_data_set_stands_in_the_results_or_the_tests():
 
 @pytest.mark.parametrize("name", ["docs/results.md", "README.md"])
 def test_the_tables_of_the_pages_are_written_from_the_results(tmp_path, name):
-    rows = results_table(load_config(Experiment, RESULTS / "plan.toml"), RESULTS)
+    plan = load_config(Experiment, RESULTS / "plan.toml")
+    rows = results_table(plan, RESULTS)
     copy = tmp_path / "page.md"
     copy.write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
-    write_tables(copy, {"results": rows, "main results": main_columns(rows)})
+    write_tables(copy, {"results": rows, "main results": main_table(plan, rows)})
     command = f"exsearch experiment results/plan.toml --dry-run --into {name}"
     assert copy.read_text() == (ROOT / name).read_text(encoding="utf-8"), f"run: {command}"
 
@@ -97,7 +98,7 @@ def test_each_result_is_a_cell_of_the_plan():
         ("posterior", "group-advantage", (2, 2), "| -0.5 [-2.6, 1.5] |"),
         ("posterior", "sft-direct", (2, 3), "`posterior` is 11.3 [7.3, 15.7] above it (p .0001"),
         ("posterior", "warmed-up", (2, 2), "`posterior` is 0.3 [-2.1, 2.8] above `warmed-up`"),
-        ("warmed-up", "rag-3", (2, 1), "`warmed-up` is 11.1 [6.7, 15.7] above `rag-3`"),
+        ("warmed-up", "rag-3", (3, 1), "`warmed-up` is 11.3 [7.0, 15.8] above `rag-3`"),
     ],
 )
 def test_what_the_page_says_of_two_rows_is_what_compare_says(first, second, seeds, told):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -24,7 +25,7 @@ from exsearch.evaluation.results import (
 )
 from exsearch.jobs.experiment import (
     Experiment,
-    main_columns,
+    main_table,
     results_table,
     run_experiment,
     tasks,
@@ -155,7 +156,10 @@ def test_a_table_of_what_is_done_is_written_into_a_page(place):
     CliRunner().invoke(cli, command)
     assert page.read_text() == again
     brief = [["method", "all neither (4)"], ["guess", guess[3]], ["searcher", searcher[3]]]
-    assert [row[:2] for row in main_columns([heads, guess, searcher])] == brief
+    assert [row[:2] for row in main_table(planned, [heads, guess, searcher])] == brief
+    sweep = dataclasses.replace(planned.cells[1], model="{work}/trained.{seed}/run")
+    with_sweep = dataclasses.replace(planned, cells=[planned.cells[0], sweep])
+    assert [row[:2] for row in main_table(with_sweep, [heads, guess, searcher])] == brief[:2]
     with pytest.raises(DataError, match="no <!-- begin other --> in it"):
         write_tables(page, {"other": [["a"]]})
     page.write_text("<!-- begin other -->\n")

@@ -299,7 +299,7 @@ def compare(
     "--into",
     type=PATH,
     metavar="PAGE.md",
-    help="Write the table into a page, between its markers `results` or `main results`.",
+    help="Write the table into a page, between its markers `results`; short: `main results`.",
 )
 @common
 def experiment(
@@ -322,7 +322,7 @@ def experiment(
     from exsearch.config import load_config
     from exsearch.jobs.experiment import (
         Experiment,
-        main_columns,
+        main_table,
         remaining_minutes,
         results_table,
         run_experiment,
@@ -345,6 +345,6 @@ def experiment(
             count, rest = left()
     rows = results_table(planned, file.parent)
     if into:
-        write_tables(into, {"results": rows, "main results": main_columns(rows)})
+        write_tables(into, {"results": rows, "main results": main_table(planned, rows)})
     values = {"done": done, "left": count, "minutes": rest, "table": rows}
     tell(as_json, values, table(rows) if len(rows) > 1 else "no cell is done yet")

@@ -382,14 +382,18 @@ def results_table(experiment: Experiment, base: Path, metric: str = "em") -> lis
     return [["method", *heads, *after], *rows]
 
 
-def main_columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+def main_table(experiment: Experiment, rows: Sequence[Sequence[str]]) -> list[list[str]]:
     """A table of results without the columns of single parts, seeds and hops.
 
+    Nor does it have the rows of sweeps: cells that ask another cell's model otherwise.
+
     Args:
+        experiment: The list that was run.
         rows: What `results_table` gives.
     """
+    again = {cell.name for cell in experiment.cells if "{seed}" in cell.model}
     kept = [n for n, head in enumerate(rows[0]) if head.startswith(_MAIN)]
-    return [[row[n] for n in kept] for row in rows]
+    return [[row[n] for n in kept] for row in rows if row[0] not in again]
 
 
 def _told(training: Sequence[dict[str, Any]]) -> str:
