@@ -93,12 +93,16 @@ def test_each_result_is_a_cell_of_the_plan():
 @pytest.mark.parametrize(
     ("first", "second", "seeds", "told"),
     [
-        ("posterior", "guess-title", (2, 1), "| +8.8 [4.1, 13.7] |"),
-        ("posterior", "sft-rag", (2, 3), "| -3.8 [-7.9, 0.3] |"),
-        ("posterior", "group-advantage", (2, 2), "| -0.5 [-2.6, 1.5] |"),
-        ("posterior", "sft-direct", (2, 3), "`posterior` is 11.3 [7.3, 15.7] above it (p .0001"),
-        ("posterior", "warmed-up", (2, 2), "`posterior` is 0.3 [-2.1, 2.8] above `warmed-up`"),
+        ("posterior", "guess-title", (3, 1), "| +8.6 [4.1, 13.2] |"),
+        ("posterior", "sft-rag", (3, 3), "| -4.0 [-8.1, 0.2] |"),
+        ("posterior", "group-advantage", (3, 3), "| -1.5 [-3.6, 0.3] |"),
+        ("posterior", "sft-direct", (3, 3), "`posterior` is 11.2 [7.2, 15.3] above it (p .0001"),
+        ("posterior", "warmed-up", (3, 3), "`posterior` is -0.2 [-2.2, 1.9] to `warmed-up`"),
         ("warmed-up", "rag-3", (3, 1), "`warmed-up` is 11.3 [7.0, 15.8] above `rag-3`"),
+        ("posterior", "without-search", (1, 1), "| 0.0 | +13.9 [8.8, 18.7] |"),
+        ("posterior", "without-recording", (1, 1), "| 7.7 | +6.2 [1.6, 10.6] |"),
+        ("posterior", "without-thinking", (1, 1), "| 17.5 | -3.6 [-8.2, 1.1] |"),
+        ("without-thinking", "sft-rag", (1, 3), "`sft-rag` is (+0.3 [-3.6, 4.5],"),
     ],
 )
 def test_what_the_page_says_of_two_rows_is_what_compare_says(first, second, seeds, told):
