@@ -287,7 +287,8 @@ settings = {{"model.name" = "{{work}}/warmed-up.{{seed}}/run", "warm_up.examples
     )
     assert first["seconds"] == pytest.approx(one["seconds"] + measured, abs=0.01)
     _, row, _ = results_table(load_config(Experiment, place / "list.toml"), place)
-    assert row[-2] == f"2, {one['trained_tokens'] / 1000:.0f}"
+    assert row[-3] == f"2, {one['trained_tokens'] / 1000:.0f}"
+    assert row[-2] == f"{first['seconds'] / 60:.0f}"
 
 
 def test_how_many_hops_a_question_takes():

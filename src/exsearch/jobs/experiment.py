@@ -332,7 +332,8 @@ def results_table(experiment: Experiment, base: Path, metric: str = "em") -> lis
     together the same, and on those of them that take three searches or more; and that on all
     questions. A question's value is the mean over seeds; their number has the standard deviation
     beside it where there are several. What training took is that of the first seed, with the runs
-    that it began from.
+    that it began from. Minutes are the mean over seeds, of training and evaluation, without those
+    runs.
 
     Args:
         experiment: The list.
@@ -357,6 +358,7 @@ def results_table(experiment: Experiment, base: Path, metric: str = "em") -> lis
         long = [id_ for id_ in neither if (first[id_].get("hops") or 0) >= _MANY_HOPS]
         counts |= {"all neither": len(neither), f"{_MANY_HOPS}+ hops": len(long)}
         counts |= {"all questions": len(first)}
+        results = [read_json(f / RESULT_FILE, RunError, training=list, seconds=float) for f in done]
         each = [fmean(float(row[metric]) for row in seed.values()) for seed in system.seeds]
         spread = f", {100 * stdev(each):.1f}" if len(each) > 1 else ""
         tokens = fmean(
@@ -373,12 +375,14 @@ def results_table(experiment: Experiment, base: Path, metric: str = "em") -> lis
                 _mean(system.values(list(first), metric), interval=True),
                 f"{len(done)}{spread}",
                 f"{tokens:.0f}",
-                _told(read_json(done[0] / RESULT_FILE, RunError, training=list)["training"]),
+                _told(results[0]["training"]),
+                f"{fmean(result['seconds'] for result in results) / 60:.0f}",
                 cell.annotations or "-",
             ]
         )
     heads = [f"{name} ({count})" for name, count in counts.items()]
-    after = ["seeds, sd", "tokens a question", "steps, thousand tokens of training", "learned from"]
+    after = ["seeds, sd", "tokens a question", "steps, thousand tokens of training"]
+    after += ["minutes a seed", "learned from"]
     return [["method", *heads, *after], *rows]
 
 
