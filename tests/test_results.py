@@ -102,6 +102,7 @@ def test_each_result_is_a_cell_of_the_plan():
         ("posterior", "without-search", (1, 1), "| 0.0 | +13.9 [8.8, 18.7] |"),
         ("posterior", "without-recording", (1, 1), "| 7.7 | +6.2 [1.6, 10.6] |"),
         ("posterior", "without-thinking", (1, 1), "| 17.5 | -3.6 [-8.2, 1.1] |"),
+        ("gemma-270m-posterior", "gemma-270m-warmed-up", (1, 1), "+2.6 [-0.6, 5.7] to its warm-up"),
         ("without-thinking", "sft-rag", (1, 3), "`sft-rag` is (+0.3 [-3.6, 4.5],"),
     ],
 )

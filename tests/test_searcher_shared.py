@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -130,8 +131,15 @@ def test_the_same_question_twice_at_the_same_time(
 ):
     engine: Engine = scripted() if kind == "scripted" else Counting(tiny_engine)
     heard: list[list[Event]] = [[], []]
+    both = threading.Event()  # asked, before either is answered
+
+    def hear(events: list[Event], event: Event) -> None:
+        assert both.wait(60)
+        events.append(event)
+
     with exsearch.Searcher(engine, sample_retriever, method=METHOD) as searcher:
-        futures = [searcher.submit(TEXTS[1], on_event=events.append) for events in heard]
+        futures = [searcher.submit(TEXTS[1], on_event=partial(hear, events)) for events in heard]
+        both.set()
         one, other = (future.result(60).trajectory for future in futures)
     assert gist(one) == gist(other)
     assert one.steps and one.answer == "1"
