@@ -62,9 +62,10 @@ def test_what_is_wrong_is_refused(client):
     assert say(client, item, "yes", origin="http://evil.example") == 403
     assert say(client, item, "yes", origin="null") == 403
     assert client.get("/items/none").status_code == 404
-    refused = client.get("/items", headers={"host": "evil.example"})
-    assert refused.status_code == 403
-    assert "this machine alone" in refused.text and "--" not in refused.text
+    for headers in ({"host": "evil.example"}, {"origin": "http://evil.example"}):
+        refused = client.get("/items", headers=headers)
+        assert refused.status_code == 403
+        assert "this machine alone" in refused.text and "--" not in refused.text
 
 
 def test_a_judgement_survives_a_kill_and_is_gone_on_with(tmp_path):
